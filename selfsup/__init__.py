@@ -1,0 +1,38 @@
+"""Siamese networks without negative pairs in Keras 3: train them, probe them, see why they hold.
+
+Names load on first use (PEP 562), so that importing the package costs nothing.
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Config": "config",
+    "METHODS": "config",
+    "Method": "config",
+    "EXPERIMENTS": "registry",
+    "PRESETS": "registry",
+    "make_config": "registry",
+    "InputError": "errors",
+    "SiameseModel": "model",
+    "load_dataset": "datasets",
+    "load_encoder": "encoder",
+    "run": "train",
+}
+_MODULES = ("augment", "eigenspace", "losses", "optimizers", "predictors", "probe")
+
+__all__ = [*_HOME, *_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"selfsup.{name}")
+    if name in _HOME:
+        return getattr(importlib.import_module(f"selfsup.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'selfsup' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

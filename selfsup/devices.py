@@ -1,0 +1,87 @@
+"""What the machine is and what precision suits it."""
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import keras
+
+_PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "tensorflow-datasets", "jax", "jaxlib", "numpy")
+_CPU_BFLOAT16 = ("amx_bf16", "avx512_bf16")
+
+
+def on_gpu() -> bool:
+    """Whether the backend computes on a GPU (or TPU)."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.default_backend() != "cpu"
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+def jit_compile() -> bool:
+    """Whether Keras should compile whole steps by XLA: on TensorFlow that makes convolutions slower."""
+    return keras.backend.backend() == "jax"
+
+
+def resolve_precision(precision: str) -> str:
+    """The dtype policy that a config's precision means on this machine.
+
+    "auto" is mixed_bfloat16 on GPUs and, on TensorFlow, on CPUs with AMX or AVX512_BF16; else float32
+    (JAX on a CPU gains nothing from bfloat16).
+    """
+    if precision != "auto":
+        return precision
+    fast_cpu = keras.backend.backend() == "tensorflow" and any(f in _cpu()["flags"] for f in _CPU_BFLOAT16)
+    return "mixed_bfloat16" if on_gpu() or fast_cpu else "float32"
+
+
+def describe_device() -> str:
+    """The device in words, such as "CPU (Intel Xeon, 2 cores)"."""
+    if not on_gpu():
+        return f"CPU ({_cpu()['model']}, {_cores()} cores)"
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return ", ".join(sorted({device.device_kind for device in jax.devices()}))
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    return ", ".join(sorted({tf.config.experimental.get_device_details(g)["device_name"] for g in gpus}))
+
+
+def environment(precision: str) -> dict[str, Any]:
+    """Backend, versions, device and resolved precision of this process, for the record."""
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "backend": keras.backend.backend(),
+        "device": describe_device(),
+        "precision": precision,
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "versions": versions,
+    }
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cpu() -> dict[str, Any]:
+    """Model name and feature flags, as far as the system tells them."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return {"model": platform.processor() or platform.machine(), "flags": ()}
+    fields = dict(line.split(":", 1) for line in text.split("\n\n")[0].splitlines() if ":" in line)
+    fields = {key.strip(): value.strip() for key, value in fields.items()}
+    return {"model": fields.get("model name", platform.machine()), "flags": fields.get("flags", "").split()}

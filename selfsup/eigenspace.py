@@ -1,0 +1,62 @@
+"""What the eigenspaces of the correlation F and of the predictor W_p say. NumPy in, NumPy out.
+
+Weights [D, D] act on columns, W u; a Keras kernel is the transpose of that. All results are float64.
+"""
+
+import numpy as np
+
+COLLAPSE_MIN_EPOCHS = 5
+COLLAPSE_RANK = 2.0
+COLLAPSE_STD = 0.1
+
+
+def spectrum(correlation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues [D], ascending, and eigenvectors [D, D], in columns, of the symmetric part of F."""
+    correlation = np.asarray(correlation, np.float64)
+    return np.linalg.eigh((correlation + correlation.T) / 2)
+
+
+def alignment(correlation: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """cos(u_j, W u_j) for every eigenvector u_j of F, in ascending order of its eigenvalues.
+
+    1 where u_j is an eigenvector of W as well (with a positive eigenvalue), 0 where W u_j vanishes
+    (Tian et al. 2021, arXiv:2102.06810, section 3; report section 5.1).
+
+    Args:
+        correlation: F, [D, D].
+        weight: W_p, [D, D].
+
+    Returns:
+        [D], in [-1, 1].
+    """
+    _, u = spectrum(correlation)
+    images = np.asarray(weight, np.float64) @ u
+    lengths = np.linalg.norm(images, axis=0)
+    return np.sum(u * images, axis=0) / np.where(lengths > 0, lengths, 1.0)
+
+
+def asymmetry(weight: np.ndarray) -> float:
+    """sum |W - W^T| / sum |W|: 0 for a symmetric [D, D] weight, at most 2; 0 for a zero weight."""
+    weight = np.asarray(weight, np.float64)
+    total = np.abs(weight).sum()
+    return float(np.abs(weight - weight.T).sum() / total) if total > 0 else 0.0
+
+
+def effective_rank(correlation: np.ndarray) -> float:
+    """exp of the entropy of F's normalised eigenvalues (Roy and Vetterli 2007), in [1, D].
+
+    The number of directions that the projections really use. A zero F has none and gives 1; one with
+    non-finite entries gives NaN.
+    """
+    if not np.isfinite(correlation).all():
+        return float("nan")
+    s = np.maximum(spectrum(correlation)[0], 0.0)
+    if s.sum() <= 0:
+        return 1.0
+    p = s[s > 0] / s.sum()
+    return float(np.exp(-np.sum(p * np.log(p))))
+
+
+def is_collapsed(epochs: int, rank: float, embedding_std: float) -> bool:
+    """The fixed rule: after at least 5 epochs, effective rank of F below 2 or embedding std below 0.1."""
+    return epochs >= COLLAPSE_MIN_EPOCHS and (rank < COLLAPSE_RANK or embedding_std < COLLAPSE_STD)

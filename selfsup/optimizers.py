@@ -1,0 +1,79 @@
+"""SGD with a coupled L2 penalty, and a learning rate and penalty of their own for groups of weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from selfsup.config import Config
+
+PREDICTOR = "predictor"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Learning rate (above 0) and L2 penalty of the weights whose path starts with the group's name."""
+
+    learning_rate: float
+    weight_decay: float
+
+
+@keras.saving.register_keras_serializable("selfsup")
+class CoupledSGD(keras.optimizers.SGD):
+    """Momentum SGD as PyTorch has it: g + weight_decay * w goes into the momentum.
+
+    Keras' own `weight_decay` is decoupled (Loshchilov and Hutter 2019) and does not do what the papers
+    do. Kernels and the gamma and beta of batch norms decay, biases do not (report's published code).
+    At a constant rate, a group's learning rate is the base rate with its gradients scaled.
+
+    Args:
+        learning_rate: of the weights outside all groups, above 0.
+        momentum: in [0, 1).
+        l2: coupled penalty of the weights outside all groups.
+        groups: by first part of the weights' paths.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float = 0.03,
+        momentum: float = 0.9,
+        l2: float = 0.0,
+        groups: Mapping[str, Group | Mapping[str, float]] | None = None,
+        name: str = "coupled_sgd",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(learning_rate, momentum, name=name, **kwargs)
+        self.l2 = l2
+        self.groups = {
+            path: group if isinstance(group, Group) else Group(**group)
+            for path, group in (groups or {}).items()
+        }
+        self._base = Group(float(learning_rate), l2)
+
+    def apply(self, grads: Any, trainable_variables: Any = None) -> Any:
+        """Applies one step; `grads` and variables as `keras.optimizers.Optimizer.apply` takes them."""
+        variables = self._trainable_variables if trainable_variables is None else trainable_variables
+        grads = [self._penalised(g, v) for g, v in zip(grads, variables, strict=True)]
+        return super().apply(grads, trainable_variables)
+
+    def _penalised(self, gradient: Any, variable: Any) -> Any:
+        group = self.groups.get(variable.path.split("/")[0], self._base)
+        if gradient is None:
+            return None
+        if group.weight_decay and not variable.path.endswith("/bias"):
+            gradient = gradient + group.weight_decay * keras.ops.convert_to_tensor(variable)
+        ratio = group.learning_rate / self._base.learning_rate
+        return gradient if ratio == 1 else gradient * ratio
+
+    def get_config(self) -> dict[str, Any]:
+        groups = {path: vars(group) for path, group in self.groups.items()}
+        return {**super().get_config(), "l2": self.l2, "groups": groups}
+
+
+def from_config(config: Config) -> CoupledSGD:
+    """The optimizer of a run."""
+    groups = {}
+    if config.trains_predictor:
+        groups[PREDICTOR] = Group(config.predictor_learning_rate, config.predictor_weight_decay)
+    return CoupledSGD(config.learning_rate, config.momentum, config.weight_decay, groups)

@@ -1,0 +1,98 @@
+"""The presets (scales) and the named experiments (cells of the report's tables)."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from selfsup.config import Config
+from selfsup.errors import InputError
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "lite": {"width": 16, "epochs": 10},
+    "quick": {"dataset": "shapes", "width": 16, "epochs": 5, "probe_untrained": True},
+}
+"""Scales of a run: the report's own, CIFAR-10 for a CPU, and one that needs no data."""
+
+_TWO_LAYERS = {
+    "byol": {"method": "byol"},
+    "byol_symmetric": {"method": "byol", "symmetric": True},
+    "simsiam": {"method": "simsiam"},
+    "simsiam_symmetric": {"method": "simsiam", "symmetric": True},
+}
+_LARGE_RATES = {"learning_rate": 0.2, "predictor_learning_rate": 2.0, "weight_decay": 0.0}
+_DECAY_PREDICTOR = {**_LARGE_RATES, "predictor_weight_decay": 4e-4}
+_DECAY_NONE = {**_LARGE_RATES, "predictor_weight_decay": 0.0}
+_ONE_LAYER = ("directpred", "directcopy", "sgd")
+
+_SETTINGS: dict[str, dict[str, Any]] = {
+    **_TWO_LAYERS,
+    "simsiam_symmetric_tuned": {**_TWO_LAYERS["simsiam_symmetric"], **_DECAY_PREDICTOR},
+    **{name: {"method": name} for name in _ONE_LAYER},
+    **{f"{name}_noema": {"method": name, "ema": False} for name in _ONE_LAYER},
+    "directpred_freq5": {"method": "directpred", "freq": 5},
+    "directpred_deep": {"method": "directpred", "projector_layers": 3},
+    "sgd_deep": {"method": "sgd", "projector_layers": 3},
+    **{f"{name}_decay_predictor": {**cell, **_DECAY_PREDICTOR} for name, cell in _TWO_LAYERS.items()},
+    **{f"{name}_decay_none": {**cell, **_DECAY_NONE} for name, cell in _TWO_LAYERS.items()},
+}
+
+_IDENTITY = ("method", "ema", "symmetric", "freq", "projector_layers")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The fields of `Config` that define a cell of the report's tables, and its published figures.
+
+    `published` and `published_reused` are CIFAR-10 test accuracies in percent (None: not published),
+    the second with the probe on the re-used projector block; `source` says where they stand.
+    """
+
+    settings: Mapping[str, Any]
+    published: float | None
+    published_reused: float | None
+    source: str
+
+
+def _experiments() -> Mapping[str, Experiment]:
+    published = json.loads(Path(__file__).with_name("published.json").read_text())["experiments"]
+    return MappingProxyType(
+        {
+            name: Experiment(
+                MappingProxyType(settings),
+                published[name]["accuracy"],
+                published[name].get("accuracy_reused"),
+                published[name]["source"],
+            )
+            for name, settings in _SETTINGS.items()
+        }
+    )
+
+
+EXPERIMENTS: Mapping[str, Experiment] = _experiments()
+
+
+def make_config(preset: str = "paper", experiment: str | None = None, **overrides: Any) -> Config:
+    """A config from a scale, a named experiment, and fields set by hand, which beat the preset.
+
+    Raises:
+        InputError: an unknown name, a bad value, or a field set against the experiment that fixes it.
+    """
+    if preset not in PRESETS:
+        raise InputError(f"preset must be one of {', '.join(PRESETS)}, not {preset!r}")
+    if experiment is None:
+        return Config(**{**PRESETS[preset], **overrides})
+    if experiment not in EXPERIMENTS:
+        raise InputError(f"experiment {experiment!r} is not in the registry; --list shows the names")
+    settings = EXPERIMENTS[experiment].settings
+    config = Config(**{**PRESETS[preset], **settings, **overrides, "experiment": experiment})
+    plain = Config(**settings)
+    for name in dict.fromkeys((*_IDENTITY, *settings)):
+        if getattr(config, name) != getattr(plain, name):
+            raise InputError(
+                f"{name} is fixed to {getattr(plain, name)} by experiment {experiment}; drop one"
+            )
+    return config
