@@ -8,6 +8,7 @@ import numpy as np
 COLLAPSE_MIN_EPOCHS = 5
 COLLAPSE_RANK = 2.0
 COLLAPSE_STD = 0.1
+ROUNDING = 1e-12
 
 
 def spectrum(correlation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -30,9 +31,11 @@ def alignment(correlation: np.ndarray, weight: np.ndarray) -> np.ndarray:
         [D], in [-1, 1].
     """
     _, u = spectrum(correlation)
-    images = np.asarray(weight, np.float64) @ u
+    weight = np.asarray(weight, np.float64)
+    images = weight @ u
     lengths = np.linalg.norm(images, axis=0)
-    return np.sum(u * images, axis=0) / np.where(lengths > 0, lengths, 1.0)
+    vanishes = lengths <= ROUNDING * np.linalg.norm(weight)
+    return np.where(vanishes, 0.0, np.sum(u * images, axis=0) / np.where(vanishes, 1.0, lengths))
 
 
 def asymmetry(weight: np.ndarray) -> float:

@@ -79,8 +79,9 @@ def linear_probe(
             1.0 - done / (epochs * steps)
         ) ** np.float32(DECAY_POWER)
         correction = np.sqrt(1.0 - BETA2 ** (done + 1.0)) / (1.0 - BETA1 ** (done + 1.0))
+        scaled = (rates * correction).astype(np.float32)
         batches = order.reshape(steps, batch_size).astype(np.int32)
-        state = epoch(features, labels, state, batches, (rates * correction).astype(np.float32))
+        state = epoch(features, labels, state, *(ops.convert_to_tensor(x) for x in (batches, scaled)))
     weight, bias = (ops.convert_to_numpy(value) for value in state[:2])
     return float(np.mean(np.argmax(x_test @ weight + bias, axis=1) == y_test) * 100.0)
 
@@ -88,8 +89,8 @@ def linear_probe(
 def _probe_epoch(features: Any, labels: Any, state: tuple, batches: Any, rates: Any) -> tuple:
     """Adam steps (Kingma & Ba 2014, arXiv:1412.6980) of softmax regression over batches [S, B]."""
 
-    def step(state: tuple, inputs: tuple) -> tuple[tuple, Any]:
-        indices, rate = inputs
+    def step(index: Any, state: tuple) -> tuple:
+        indices, rate = batches[index], rates[index]
         weight, bias, *moments = state
         x = ops.take(features, indices, axis=0)
         target = ops.one_hot(ops.take(labels, indices, axis=0), bias.shape[0])
@@ -101,9 +102,9 @@ def _probe_epoch(features: Any, labels: Any, state: tuple, batches: Any, rates: 
             value - rate * m / (ops.sqrt(v) + EPSILON)
             for value, m, v in zip((weight, bias), means, squares, strict=True)
         )
-        return (weight, bias, *means, *squares), rate
+        return (weight, bias, *means, *squares)
 
-    return ops.scan(step, state, (batches, rates))[0]
+    return ops.fori_loop(0, batches.shape[0], step, state)
 
 
 def _compiled(function: Callable) -> Callable:
@@ -137,7 +138,9 @@ def knn(
         batch_size: test features at a time.
     """
     k = min(k, len(x_train))
-    bank, queries = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (x_train, x_test))
+    bank, queries = (
+        x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (x_train, x_test)
+    )
     votes_of = np.eye(int(max(y_train.max(), y_test.max())) + 1, dtype=np.float32)[y_train]
     correct = 0
     for start in range(0, len(queries), batch_size):

@@ -11,8 +11,10 @@ import numpy as np
 
 SIZE = 32
 TRAIN, TEST = 10_000, 2_000
-COPIES = 4
-RADIUS = (4.0, 7.5)
+GRID = 3
+SCATTER = 2.0
+RADIUS = (4.0, 6.0)
+WAVES = 4
 SMOOTHING = 0.7
 NOISE = 0.04
 
@@ -83,16 +85,19 @@ SHAPES: dict[str, Callable[[Field, Field], Field]] = {
 
 def draw(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Images of the classes `labels`, int [N] in 0..9 -> uint8 [N, 32, 32, 3]."""
-    images = _backgrounds(len(labels), rng)
+    count = len(labels)
+    images = _backgrounds(count, rng)
     rows, columns = np.mgrid[:SIZE, :SIZE].astype(np.float32)
-    outlines = list(SHAPES.values())
-    for _ in range(COPIES):
-        x, y, radius, angle = (
-            rng.uniform(low, high, (len(labels), 1, 1)).astype(np.float32)
-            for low, high in ((3, SIZE - 3), (3, SIZE - 3), RADIUS, (0, 2 * np.pi))
-        )
-        colours = rng.uniform(0, 1, (len(labels), 1, 1, 3)).astype(np.float32)
-        for label, outline in enumerate(outlines):
+
+    def uniform(low: float, high: float, *shape: int) -> np.ndarray:
+        return rng.uniform(low, high, (count, 1, 1, *shape)).astype(np.float32)
+
+    cell = SIZE / GRID
+    for place in range(GRID * GRID):
+        x = (place % GRID + 0.5) * cell + uniform(-SCATTER, SCATTER)
+        y = (place // GRID + 0.5) * cell + uniform(-SCATTER, SCATTER)
+        radius, angle, colours = uniform(*RADIUS), uniform(0, 2 * np.pi), uniform(0, 1, 3)
+        for label, outline in enumerate(SHAPES.values()):
             chosen = np.flatnonzero(labels == label)
             dx, dy = (columns - x[chosen]) / radius[chosen], (rows - y[chosen]) / radius[chosen]
             cos, sin = np.cos(angle[chosen]), np.sin(angle[chosen])
@@ -104,16 +109,14 @@ def draw(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _backgrounds(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Soft random clouds of two colours, float32 [N, 32, 32, 3] in [0, 1]."""
-    first, second = rng.uniform(0, 1, (2, count, 1, 1, 3)).astype(np.float32)
-    rows, columns = np.mgrid[:SIZE, :SIZE].astype(np.float32)
-    cloud = np.zeros((count, SIZE, SIZE), np.float32)
-    for _ in range(3):
-        across, down = rng.uniform(-0.3, 0.3, (2, count, 1, 1)).astype(np.float32)
-        phase = rng.uniform(0, 2 * np.pi, (count, 1, 1)).astype(np.float32)
-        cloud += np.sin(across * columns + down * rows + phase)
-    weight = (0.5 + cloud / 6)[..., None]
-    return first + weight * (second - first)
+    """Soft clouds, each channel its own, float32 [N, 32, 32, 3] in [0, 1]."""
+    rows, columns = np.mgrid[:SIZE, :SIZE].astype(np.float32)[..., None]
+    clouds = np.full((count, SIZE, SIZE, 3), 0.5, np.float32)
+    for _ in range(WAVES):
+        across, down = rng.uniform(-0.5, 0.5, (2, count, 1, 1, 3)).astype(np.float32)
+        phase = rng.uniform(0, 2 * np.pi, (count, 1, 1, 3)).astype(np.float32)
+        clouds += 0.4 / WAVES * np.sin(across * columns + down * rows + phase)
+    return clouds
 
 
 def load_shapes(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

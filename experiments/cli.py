@@ -1,0 +1,106 @@
+"""Command lines whose flags are the fields of `Config`: grouped help, one-line errors, exit status 2."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from absl import flags
+
+from selfsup.config import METHODS, Config
+from selfsup.errors import InputError
+from selfsup.options import OPTION_GROUPS, Option
+
+USAGE_ERROR = 2
+
+_DEFINE = {
+    bool: flags.DEFINE_bool,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    str: flags.DEFINE_string,
+}
+
+
+class CommandLine:
+    """The flags of one command: its own, and those of `Config`.
+
+    Args:
+        about: first lines of `--help`.
+        own: flags that are not fields of `Config`, with their defaults, by name.
+    """
+
+    def __init__(self, about: str, own: dict[str, tuple[Option, Any]]) -> None:
+        self.about = about
+        self.own = own
+        self.flags = flags.FlagValues()
+        for name, (option, default) in own.items():
+            _DEFINE[option.type](name, default, option.help, flag_values=self.flags)
+        for group in OPTION_GROUPS.values():
+            for name, option in group.items():
+                _DEFINE[option.type](name, None, option.help, flag_values=self.flags)
+
+    def parse(self, argv: Sequence[str]) -> dict[str, Any]:
+        """The values of the command's own flags by name; `overrides` has the config's.
+
+        Raises:
+            InputError: an unknown flag, a value of the wrong type, or a stray argument.
+        """
+        try:
+            rest = self.flags(list(argv))[1:]
+        except flags.Error as error:
+            raise InputError(" ".join(str(error).split())) from None
+        if rest:
+            raise InputError(f"unexpected argument {rest[0]!r}; flags are written --name=value")
+        values = {name: self.flags[name].value for name in self.own}
+        for name, (option, _) in self.own.items():
+            if values[name] is not None:
+                option.check(name, values[name])
+        return values
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """The fields of `Config` that were given by hand."""
+        return {
+            name: self.flags[name].value
+            for group in OPTION_GROUPS.values()
+            for name in group
+            if self.flags[name].present
+        }
+
+    def help(self) -> str:
+        """All flags in groups, each with its unit and default."""
+        lines = [self.about, ""]
+        defaults = {name: getattr(Config, name) for group in OPTION_GROUPS.values() for name in group}
+        groups = {"Run": {name: option for name, (option, _) in self.own.items()}, **OPTION_GROUPS}
+        for title, group in groups.items():
+            lines.append(f"{title}:")
+            for name, option in group.items():
+                default = self.own[name][1] if name in self.own else defaults[name]
+                lines += _flag_lines(name, option, default)
+                if name == "method":
+                    lines += [f"{'':30}{key:<11} {method.summary}" for key, method in METHODS.items()]
+            lines.append("")
+        return "\n".join(lines)
+
+
+def _flag_lines(name: str, option: Option, default: Any) -> list[str]:
+    value = {bool: "", int: "=N", float: "=X", str: "=TEXT"}[option.type]
+    if option.choices:
+        value = "=" + "|".join(option.choices)
+    flag = f"  --[no]{name}" if option.type is bool else f"  --{name}{value}"
+    shown = option.default or ("" if default is None else str(default))
+    if option.type is bool and not option.default:
+        shown = "on" if default else "off"
+    text = option.help + (f" [{shown}]" if shown else "")
+    return [f"{flag:<30}{text}"] if len(flag) < 30 else [flag, f"{'':30}{text}"]
+
+
+def main(command: CommandLine, body: Callable[[dict[str, Any]], int], argv: Sequence[str]) -> int:
+    """Runs a command: `--help` gives 0, bad input one line on stderr and 2, else what `body` returns."""
+    if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(argv[1:]):
+        print(command.help())
+        return 0
+    try:
+        return body(command.parse(argv))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE_ERROR

@@ -1,0 +1,102 @@
+"""One run: pre-train a siamese network without negative pairs, probe it, record it."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import cli
+from selfsup.config import Config
+from selfsup.errors import InputError
+from selfsup.options import Option
+from selfsup.registry import EXPERIMENTS, PRESETS, make_config
+
+DIVERGED = 3
+
+ABOUT = """\
+Pre-trains a siamese network without negative pairs, then probes its encoder.
+
+  python experiments/run.py --method=directpred --ema       the report's setting, on CIFAR-10
+  python experiments/run.py --preset=quick                  two minutes on two cores, no data needed
+  KERAS_BACKEND=jax python experiments/run.py ...           the same on JAX"""
+
+OWN = {
+    "preset": (Option("scale, which other flags refine", str, choices=tuple(PRESETS)), "paper"),
+    "experiment": (Option("a cell of the report's tables, by name", str), None),
+    "list": (Option("print the experiments with their published accuracy", bool), False),
+    "workdir": (Option("folder of the run", str, "runs/NAME-FINGERPRINT/SEED"), None),
+}
+
+
+def list_experiments() -> None:
+    """Prints the registry: name, published accuracy in percent, source."""
+    for name, experiment in EXPERIMENTS.items():
+        figures = [f for f in (experiment.published, experiment.published_reused) if f is not None]
+        print(f"{name:36}{' / '.join(f'{f:g} %' for f in figures) or '-':17}{experiment.source}")
+
+
+def execute(values: dict[str, Any]) -> int:
+    """Runs what the flags say; returns the exit status."""
+    if values["list"]:
+        list_experiments()
+        return 0
+    overrides = command.overrides
+    config = make_config(values["preset"], values["experiment"], **overrides)
+    if overrides.get("method") == "byol" and config.method == "simsiam":
+        print("note: byol without EMA is simsiam")
+    train = import_train()
+    workdir = Path(values["workdir"] or config.default_workdir)
+    result = train.run(config, workdir)
+    if result.diverged:
+        print(
+            f"error: the loss became infinite or not a number; lower --learning_rate. See {workdir}",
+            file=sys.stderr,
+        )
+        return DIVERGED
+    report(config, result.accuracy, result.collapsed)
+    print(f"{result.seconds['total']:.0f} s in all; records and encoder in {workdir}")
+    return 0
+
+
+def import_train() -> Any:
+    """`selfsup.train`, with one clear line where Keras has no backend."""
+    try:
+        from selfsup import train
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"{error.name} is not installed; pip install '.[cpu]' or '.[gpu]', "
+            "or set KERAS_BACKEND=jax and pip install '.[jax]'"
+        ) from None
+    return train
+
+
+def report(config: Config, accuracy: dict[str, float], collapsed: bool) -> None:
+    """Prints the accuracies."""
+    print(f"test accuracy of {config.title} on {config.dataset}:")
+    names = {
+        "untrained_linear": "linear probe, untrained network",
+        "linear": "linear probe, last epoch",
+        "linear_reused": "linear probe on the re-used projector block",
+        "knn": "weighted k-NN",
+    }
+    for key, name in names.items():
+        if key in accuracy:
+            print(f"  {accuracy[key]:6.2f} %  {name}")
+    if collapsed:
+        print("  the representation has COLLAPSED")
+
+
+command = cli.CommandLine(ABOUT, OWN)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line `argv`, program name first, and returns its exit status."""
+    return cli.main(command, execute, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

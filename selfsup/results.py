@@ -1,0 +1,127 @@
+"""The record of a run: its folder, its schema, written whole or not at all."""
+
+import json
+import os
+import subprocess
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from selfsup.config import Config
+from selfsup.errors import InputError
+
+CONFIG, RESULT = "config.json", "result.json"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run leaves in `result.json`.
+
+    Attributes:
+        config: the fields of `Config`.
+        accuracy: test accuracies in percent: `linear`, after the probe's last epoch; `knn`, weighted, k =
+            200; `linear_reused`, on the projector's first block (3-layer projectors); `untrained_linear`,
+            before training, where it was asked for. None where the run diverged.
+        collapsed: by the fixed rule of `selfsup.eigenspace`; never before 5 epochs.
+        diverged: whether the loss stopped being finite.
+        monitor: the last epoch's `loss`, `embedding_std`, `effective_rank` and `asymmetry`.
+        seconds: wall time of `load`, `train`, `probe` and in `total`.
+        images_per_second: in training, without its first step.
+        parameters: trainable ones of the online network and predictor.
+        environment: backend, device, precision, versions.
+        dataset: name, sizes, `mean`, `std`, `fingerprint` of all bytes.
+        commit: of the code, with "-dirty" if it was changed since, or None.
+    """
+
+    config: dict[str, Any]
+    accuracy: dict[str, float | None]
+    collapsed: bool
+    diverged: bool
+    monitor: dict[str, float]
+    seconds: dict[str, float]
+    images_per_second: float
+    parameters: int
+    environment: dict[str, Any]
+    dataset: dict[str, Any]
+    commit: str | None
+
+    def write(self, workdir: Path) -> None:
+        """Writes `result.json`."""
+        write_json(workdir / RESULT, asdict(self))
+
+
+def read_result(workdir: str | Path) -> Result | None:
+    """The result in a run's folder, or None if the run has not finished.
+
+    Raises:
+        InputError: the file is there but is not a run's result.
+    """
+    path = Path(workdir) / RESULT
+    if not path.exists():
+        return None
+    try:
+        return Result(**json.loads(path.read_text()))
+    except (ValueError, TypeError, OSError) as error:
+        raise InputError(f"{path} is not the result of a run ({error}); move it away") from None
+
+
+def check_workdir(workdir: Path, config: Config) -> Result | None:
+    """The result of the same run, if it has finished in this folder; writes nothing.
+
+    Raises:
+        InputError: the folder belongs to a run of another config or seed.
+    """
+    path = workdir / CONFIG
+    try:
+        found = json.loads(path.read_text()) if path.exists() else None
+    except (OSError, ValueError):
+        raise InputError(f"{path} cannot be read; choose another --workdir or delete {workdir}") from None
+    if found is not None:
+        _check_same(workdir, found, config)
+    return read_result(workdir)
+
+
+def claim_workdir(workdir: Path, config: Config) -> None:
+    """Makes the folder of a run and writes its `config.json`.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_json(workdir / CONFIG, config.to_dict())
+    except OSError as error:
+        raise InputError(
+            f"cannot write to workdir {workdir} ({error.strerror}); choose another --workdir"
+        ) from None
+
+
+def _check_same(workdir: Path, found: dict[str, Any], config: Config) -> None:
+    wanted = {**config.settings, "seed": config.seed}
+    different = [name for name, value in wanted.items() if found.get(name) != value]
+    if different:
+        fields = ", ".join(f"{name} {found.get(name)} there, {wanted[name]} here" for name in different)
+        raise InputError(f"workdir {workdir} holds another run ({fields}); choose another --workdir")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a file whole or not at all: to a temporary name, to the disk, then renamed."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w") as file:
+        json.dump(value, file, indent=1)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def commit() -> str | None:
+    """The git commit of this package's code, if it stands in a repository of its own."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,198 @@
+import colorsys
+import math
+import random
+
+import numpy as np
+import pytest
+from keras import ops
+from PIL import Image, ImageEnhance
+
+from selfsup import augment
+
+PLAIN = {"flip": False, "jitter": False, "grey": False, "top": 0, "left": 0, "height": 32, "width": 32}
+COLOUR = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.0, "order": [0, 1, 2, 3]}
+LEVEL = 1 / 255
+
+
+def numpy(value):
+    return ops.convert_to_numpy(value)
+
+
+def photos(rng, count):
+    """Smooth coloured uint8 images [N, 32, 32, 3]."""
+    small = rng.integers(0, 256, (count, 6, 6, 3), dtype=np.uint8)
+    return np.stack(
+        [np.asarray(Image.fromarray(s).resize((32, 32), Image.Resampling.BICUBIC)) for s in small]
+    )
+
+
+def apply(images, **drawn):
+    """`transform` with given parameters, the rest neutral, as float32 in [0, 1]."""
+    count = len(images)
+    full = {}
+    for name, neutral in {**PLAIN, **COLOUR}.items():
+        value = np.asarray(drawn.get(name, neutral))
+        if name == "order":
+            full[name] = np.broadcast_to(value, (count, 4)).astype(np.int32)
+        else:
+            dtype = bool if name in ("flip", "jitter", "grey") else np.float32
+            full[name] = np.broadcast_to(value, (count,)).astype(dtype)
+    pixels = images.astype(np.float32) / 255
+    return numpy(augment.transform(pixels, {k: ops.convert_to_tensor(v) for k, v in full.items()}))
+
+
+def pillow(images, function):
+    return np.stack([np.asarray(function(Image.fromarray(i), n)) for n, i in enumerate(images)]) / 255.0
+
+
+def test_neutral_parameters_change_nothing(rng):
+    images = photos(rng, 4)
+    np.testing.assert_allclose(apply(images), images / 255, atol=1e-6)
+    np.testing.assert_allclose(apply(images, jitter=True), images / 255, atol=1e-5)
+
+
+def test_crops_equal_pillow_image_by_image(rng):
+    images = photos(rng, 8)
+    top, left = rng.integers(0, 16, 8), rng.integers(0, 16, 8)
+    height, width = rng.integers(6, 16, 8), rng.integers(6, 16, 8)
+
+    def crop(image, n):
+        box = (left[n], top[n], left[n] + width[n], top[n] + height[n])
+        return image.crop([int(b) for b in box]).resize((32, 32), Image.Resampling.BILINEAR)
+
+    found = apply(images, top=top, left=left, height=height, width=width)
+    np.testing.assert_allclose(found, pillow(images, crop), atol=1.6 * LEVEL)
+
+
+def test_flip_is_per_image(rng):
+    images = photos(rng, 2)
+    found = apply(images, flip=[True, False])
+    np.testing.assert_allclose(found[0], images[0][:, ::-1] / 255, atol=1e-6)
+    np.testing.assert_allclose(found[1], images[1] / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "enhancer"),
+    [
+        ("brightness", ImageEnhance.Brightness),
+        ("contrast", ImageEnhance.Contrast),
+        ("saturation", ImageEnhance.Color),
+    ],
+)
+def test_adjustments_equal_pillow(rng, name, enhancer):
+    images = photos(rng, 8)
+    factors = np.linspace(0.6, 1.4, 8)
+    found = apply(images, jitter=True, **{name: factors})
+    expected = pillow(images, lambda image, n: enhancer(image).enhance(factors[n]))
+    np.testing.assert_allclose(found, expected, atol=1.6 * LEVEL)
+
+
+def test_hue_equals_pillows_hsv(rng):
+    """Pillow rounds hue, saturation and value to 8 bits, so the bound is on the mean too."""
+    images, turns = photos(rng, 8), np.linspace(-24, 24, 9)[[0, 1, 2, 3, 5, 6, 7, 8]] / 255
+
+    def turn(image, n):
+        h, s, v = (np.asarray(band) for band in image.convert("HSV").split())
+        h = ((h.astype(int) + round(turns[n] * 255)) % 256).astype(np.uint8)
+        return Image.merge("HSV", [Image.fromarray(band) for band in (h, s, v)]).convert("RGB")
+
+    difference = np.abs(apply(images, jitter=True, hue=turns) - pillow(images, turn))
+    assert difference.mean() < 1.5 * LEVEL
+    assert difference.max() < 10 * LEVEL
+
+
+def test_hue_equals_colorsys(rng):
+    image = photos(rng, 1)
+    found = apply(image, jitter=True, hue=0.07)[0].reshape(-1, 3)
+    for pixel, expected in zip(image[0].reshape(-1, 3)[::37] / 255, found[::37], strict=True):
+        h, s, v = colorsys.rgb_to_hsv(*pixel)
+        np.testing.assert_allclose(colorsys.hsv_to_rgb((h + 0.07) % 1, s, v), expected, atol=1e-5)
+
+
+def test_the_order_of_adjustments_is_each_images_own(rng):
+    images = np.repeat(photos(rng, 1), 2, axis=0)
+    factors = {"brightness": 1.4, "contrast": 0.6, "saturation": 1.4, "hue": 0.1}
+    orders = np.array([[0, 1, 2, 3], [2, 0, 3, 1]])
+    adjust = {
+        "brightness": lambda x, f: np.clip(x * f, 0, 1),
+        "contrast": lambda x, f: np.clip((x @ augment.LUMA).mean() * (1 - f) + x * f, 0, 1),
+        "saturation": lambda x, f: np.clip((x @ augment.LUMA)[..., None] * (1 - f) + x * f, 0, 1),
+        "hue": lambda x, f: np.array(
+            [[colorsys.hsv_to_rgb((h + f) % 1, s, v) for h, s, v in row]
+             for row in [[colorsys.rgb_to_hsv(*p) for p in line] for line in x]]
+        ),
+    }  # fmt: skip
+    found = apply(images, jitter=True, order=orders, **factors)
+    for n, order in enumerate(orders):
+        expected = images[n] / 255
+        for place in range(4):
+            name = list(factors)[list(order).index(place)]
+            expected = adjust[name](expected, factors[name])
+        np.testing.assert_allclose(found[n], expected, atol=1e-4)
+
+
+def test_grey_equals_pillows_luma(rng):
+    images = photos(rng, 4)
+    expected = pillow(images, lambda image, n: image.convert("L").convert("RGB"))
+    np.testing.assert_allclose(apply(images, grey=True), expected, atol=0.6 * LEVEL)
+
+
+def torchvisions_crop(draw):
+    """`RandomResizedCrop.get_params`, in its own words."""
+    for _ in range(10):
+        area = 32 * 32 * draw.uniform(0.08, 1.0)
+        ratio = math.exp(draw.uniform(math.log(3 / 4), math.log(4 / 3)))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= 32 and 0 < h <= 32:
+            return draw.randint(0, 32 - h), draw.randint(0, 32 - w), h, w
+    return 0, 0, 32, 32
+
+
+def test_statistics_of_many_draws(rng):
+    count = 40_000
+    numbers = rng.uniform(size=(count, augment._COLUMNS)).astype(np.float32)
+    drawn = {name: numpy(value) for name, value in augment.parameters(numbers, 32).items()}
+    draw = random.Random(0)
+    reference = np.array([torchvisions_crop(draw) for _ in range(count)], float)
+    found = np.stack([drawn[name] for name in ("top", "left", "height", "width")], axis=1)
+    np.testing.assert_allclose(found.mean(0), reference.mean(0), atol=0.15)
+    np.testing.assert_allclose(found.std(0), reference.std(0), atol=0.1)
+    areas = [crops[:, 2] * crops[:, 3] / 1024 for crops in (found, reference)]
+    np.testing.assert_allclose(*(np.quantile(a, np.linspace(0.05, 0.95, 10)) for a in areas), atol=0.015)
+    ratios = [np.log(crops[:, 3] / crops[:, 2]) for crops in (found, reference)]
+    for found_part, reference_part in zip(
+        *(np.histogram(r, 8, (-0.45, 0.45))[0] for r in ratios), strict=True
+    ):
+        assert found_part / count == pytest.approx(reference_part / count, abs=0.01)
+    assert (found[:, :2] >= 0).all()
+    assert (found[:, :2] + found[:, 2:] <= 32).all()
+    assert drawn["flip"].mean() == pytest.approx(0.5, abs=0.01)
+    assert drawn["jitter"].mean() == pytest.approx(0.8, abs=0.01)
+    assert drawn["grey"].mean() == pytest.approx(0.2, abs=0.01)
+    for name, (low, high) in {"brightness": (0.6, 1.4), "contrast": (0.6, 1.4), "hue": (-0.1, 0.1)}.items():
+        assert low <= drawn[name].min() < low + 0.01 * (high - low)
+        assert high - 0.01 * (high - low) < drawn[name].max() <= high
+    _, frequency = np.unique(drawn["order"], axis=0, return_counts=True)
+    assert len(frequency) == 24
+    np.testing.assert_allclose(frequency / count, 1 / 24, atol=0.006)
+
+
+def test_views_are_normalised_and_differ_within_the_batch(rng):
+    images = np.repeat(photos(rng, 1), 16, axis=0)
+    mean, std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
+    view1, view2 = (numpy(v) for v in augment.two_views(images, 3, mean, std))
+    assert view1.shape == (16, 32, 32, 3)
+    assert view1.dtype == np.float32
+    assert len(np.unique(np.concatenate([view1, view2]).round(4), axis=0)) == 32
+    restored = np.concatenate([view1, view2]) * std + mean
+    assert restored.min() > -1e-5
+    assert restored.max() < 1 + 1e-5
+
+
+def test_views_are_a_pure_function_of_the_seed(rng):
+    images = photos(rng, 4)
+    for seed in (7, [7, 3]):
+        a, b = augment.two_views(images, seed), augment.two_views(images, seed)
+        np.testing.assert_array_equal(numpy(a[0]), numpy(b[0]))
+    assert not np.allclose(numpy(augment.two_views(images, 8)[0]), numpy(augment.two_views(images, 7)[0]))
+    assert not np.allclose(numpy(augment.two_views(images, [7, 4])[0]), numpy(a[0]))

@@ -1,0 +1,63 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from selfsup.layers import BatchNorm
+
+
+def pair(rng, channels=5, **kwargs):
+    ours, stock = BatchNorm(**kwargs), keras.layers.BatchNormalization(**kwargs)
+    for layer in (ours, stock):
+        layer.build((None, 4, 4, channels))
+    weights = [rng.uniform(0.5, 2, w.shape) for w in stock.get_weights()]
+    ours.set_weights(weights)
+    stock.set_weights(weights)
+    return ours, stock
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_outputs_and_moving_statistics_equal_keras(rng, training):
+    ours, stock = pair(rng, momentum=0.9, epsilon=1e-5)
+    x = rng.normal(3, 2, (6, 4, 4, 5)).astype(np.float32)
+    for _ in range(3):
+        a, b = (ops.convert_to_numpy(layer(x, training=training)) for layer in (ours, stock))
+        np.testing.assert_allclose(a, b, atol=2e-5)
+    for a, b in zip(ours.get_weights(), stock.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_gradients_equal_keras(rng):
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("only TensorFlow has the fused op")
+    import tensorflow as tf
+
+    ours, stock = pair(rng)
+    x, weight = (tf.constant(rng.normal(size=(6, 4, 4, 5)).astype(np.float32)) for _ in range(2))
+    gradients = []
+    for layer in (ours, stock):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_sum(weight * layer(x, training=True))
+        gradients.append(tape.gradient(loss, [x, *(v.value for v in layer.trainable_variables)]))
+    for a, b in zip(*gradients, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_bfloat16_keeps_float32_statistics(rng):
+    ours, stock = pair(rng, dtype="mixed_bfloat16", momentum=0.9)
+    x = rng.normal(3, 2, (32, 4, 4, 5)).astype(np.float32)
+    a, b = (layer(ops.cast(x, "bfloat16"), training=True) for layer in (ours, stock))
+    assert "bfloat16" in str(a.dtype)
+    np.testing.assert_allclose(*(ops.convert_to_numpy(ops.cast(v, "float32")) for v in (a, b)), atol=0.05)
+    for v, w in zip(ours.weights, stock.weights, strict=True):
+        assert v.dtype == "float32"
+        np.testing.assert_allclose(ops.convert_to_numpy(v), ops.convert_to_numpy(w), rtol=1e-4, atol=1e-5)
+
+
+def test_momentum_one_leaves_the_statistics_alone(rng):
+    ours, _ = pair(rng, momentum=1.0)
+    before = ours.get_weights()
+    ours(rng.normal(size=(6, 4, 4, 5)).astype(np.float32), training=True)
+    for a, b in zip(before, ours.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -1,0 +1,69 @@
+import keras
+import numpy as np
+import pytest
+
+from selfsup import probe
+from selfsup.encoder import probed_model
+from selfsup.heads import mlp
+from selfsup.resnet import resnet18
+
+
+def blobs(rng, count, classes=4, dims=10, spread=1.6):
+    centres = np.random.default_rng(7).normal(size=(classes, dims))
+    labels = np.arange(count) % classes
+    return (centres[labels] + spread * rng.normal(size=(count, dims))).astype(np.float32), labels
+
+
+def test_linear_probe_separates_what_is_separable(rng):
+    train, test = blobs(rng, 400, spread=0.1), blobs(rng, 100, spread=0.1)
+    assert probe.linear_probe(*train, *test, epochs=20) == 100
+
+
+def test_linear_probe_equals_keras_adam_on_the_same_batches(rng):
+    x, y = blobs(rng, 256)
+    x_test, y_test = blobs(rng, 400)
+    epochs, batch, steps = 3, 64, 4
+    schedule = keras.optimizers.schedules.PolynomialDecay(5e-2, epochs * steps, 5e-4, power=2.0)
+    model = keras.Sequential([keras.Input((10,)), keras.layers.Dense(4, kernel_initializer="zeros")])
+    model.compile(
+        keras.optimizers.Adam(schedule), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
+    for epoch in range(epochs):
+        order = np.random.default_rng([5, epoch]).permutation(256).reshape(steps, batch)
+        for indices in order:
+            model.train_on_batch(x[indices], y[indices])
+    logits = model.predict(x_test, verbose=0)
+    expected = 100 * np.mean(np.argmax(logits, 1) == y_test)
+    assert probe.linear_probe(x, y, x_test, y_test, epochs, batch, seed=5) == pytest.approx(expected, abs=0.3)
+
+
+def test_knn_equals_a_loop(rng):
+    (x, y), (x_test, y_test) = blobs(rng, 90), blobs(rng, 30)
+    correct = 0
+    for query, label in zip(x_test, y_test, strict=True):
+        cosines = x @ query / np.linalg.norm(x, axis=1) / np.linalg.norm(query)
+        votes = np.zeros(4)
+        for n in np.argsort(-cosines)[:20]:
+            votes[y[n]] += np.exp(cosines[n] / 0.1)
+        correct += np.argmax(votes) == label
+    assert probe.knn(x, y, x_test, y_test, k=20, batch_size=7) == pytest.approx(100 * correct / 30)
+
+
+def test_knn_with_fewer_images_than_neighbours(rng):
+    x, y = blobs(rng, 12, spread=0.01)
+    assert probe.knn(x, y, x, y) == 100
+
+
+def test_embedding_is_in_inference_mode_and_changes_nothing(rng):
+    backbone, projector = resnet18(2), mlp(16, 3, "projector")
+    probed = probed_model(backbone, projector, reuse=True)
+    images = rng.integers(0, 256, (10, 32, 32, 3), dtype=np.uint8)
+    before = [w.copy() for w in (*backbone.get_weights(), *projector.get_weights())]
+    features = probe.embed(probed, images, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), batch_size=4)
+    assert features["linear"].shape == (10, 16)
+    assert features["linear_reused"].shape == (10, 512)
+    alone = probe.embed(probed, images[3:4], (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
+    np.testing.assert_allclose(features["linear"][3], alone["linear"][0], atol=1e-4)
+    probe.linear_probe(features["linear"], np.arange(10) % 2, features["linear"], np.arange(10) % 2, epochs=2)
+    for a, b in zip(before, (*backbone.get_weights(), *projector.get_weights()), strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -1,0 +1,221 @@
+"""The command as users type it: every method end to end, what it leaves behind, and bad input."""
+
+import csv
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import run
+import selfsup
+from selfsup.results import read_result
+
+ROOT = Path(run.__file__).resolve().parent.parent
+TINY = ("--width=2", "--epochs=2", "--probe_epochs=3", "--batch_size=16", "--precision=float32")
+
+
+def call(*arguments):
+    return run.main(["run.py", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_npz, tmp_path_factory):
+    """The main command on a tiny network, from a process of its own."""
+    workdir = tmp_path_factory.mktemp("run") / "run"
+    command = [sys.executable, "experiments/run.py", "--method=directpred", "--ema", *TINY]
+    command += [f"--dataset={tiny_npz}", f"--workdir={workdir}", "--probe_untrained"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return workdir, done
+
+
+def test_main_command_says_what_it_does(finished):
+    workdir, done = finished
+    for words in (
+        "directpred, EMA target",
+        "96 training and 32 test images",
+        "trained parameters",
+        "device",
+        "%",
+    ):
+        assert words in done.stdout
+    assert str(workdir) in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_main_command_leaves_its_records(finished):
+    workdir, _ = finished
+    assert sorted(p.name for p in workdir.iterdir()) == [
+        "config.json", "encoder.keras", "log.csv", "result.json", "timing.csv"
+    ]  # fmt: skip
+    result = json.loads((workdir / "result.json").read_text())
+    assert set(result) >= {
+        "config", "accuracy", "collapsed", "diverged", "seconds", "images_per_second", "environment",
+        "dataset", "commit",
+    }  # fmt: skip
+    assert set(result["accuracy"]) == {"linear", "knn", "untrained_linear"}
+    assert set(result["seconds"]) >= {"load", "train", "probe", "total"}
+    assert result["config"]["method"] == "directpred"
+    assert result["dataset"]["train"] == 96
+    assert result["environment"]["precision"] == "float32"
+    assert selfsup.Config(**result["config"]) == selfsup.Config(
+        **json.loads((workdir / "config.json").read_text())
+    )
+
+
+def test_log_has_a_row_per_epoch(finished):
+    workdir, _ = finished
+    with (workdir / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert set(rows[0]) == {"epoch", "loss", "embedding_std", "effective_rank", "asymmetry"}
+    assert all(np.isfinite([float(v) for v in row.values()]).all() for row in rows)
+    assert (workdir / "timing.csv").read_text().startswith("epoch,seconds,images_per_second\n1,")
+
+
+def test_encoder_loads_without_selfsup(finished, tmp_path):
+    workdir, _ = finished
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    encoder = selfsup.load_encoder(workdir)
+    result = read_result(workdir)
+    assert encoder.mean == tuple(result.dataset["mean"])
+    np.save(tmp_path / "x.npy", selfsup.probe.normalise(images, encoder.mean, encoder.std))
+    code = (
+        "import sys, numpy as np, keras; model = keras.models.load_model(sys.argv[1], compile=False); "
+        "np.save(sys.argv[3], np.asarray(model(np.load(sys.argv[2])))); assert 'selfsup' not in sys.modules; "
+        "assert all(type(l).__module__.startswith('keras.') for l in model.layers)"
+    )
+    files = [workdir / "encoder.keras", tmp_path / "x.npy", tmp_path / "h.npy"]
+    subprocess.run(
+        [sys.executable, "-c", code, *map(str, files)], check=True, cwd=tmp_path, capture_output=True
+    )
+    np.testing.assert_allclose(np.load(tmp_path / "h.npy"), encoder(images), atol=1e-4)
+    assert encoder(images).shape == (3, 16)
+
+
+def test_a_finished_run_is_not_run_again(finished, tiny_npz, capsys):
+    workdir, _ = finished
+    arguments = ("--method=directpred", *TINY, f"--dataset={tiny_npz}", f"--workdir={workdir}")
+    before = (workdir / "result.json").read_bytes()
+    assert call(*arguments) == 0
+    assert "finished before" in capsys.readouterr().out
+    assert (workdir / "result.json").read_bytes() == before
+    assert call(*arguments, "--epochs=3") == 2
+    assert "epochs 2 there, 3 here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--method=byol", "--symmetric"),
+        ("--method=byol", "--noema"),
+        ("--method=sgd", "--projector_layers=3"),
+        ("--method=directcopy", "--freq=2"),
+    ],
+    ids=lambda flags: "".join(flags),
+)
+def test_every_method_end_to_end(flags, tiny_npz, tmp_path, capsys):
+    assert call(*flags, *TINY, f"--dataset={tiny_npz}", f"--workdir={tmp_path / 'run'}", "--epochs=1") == 0
+    out = capsys.readouterr().out
+    result = read_result(tmp_path / "run")
+    assert 0 <= result.accuracy["linear"] <= 100
+    assert f"{result.accuracy['linear']:.2f} %" in out
+    assert ("linear_reused" in result.accuracy) == ("--projector_layers=3" in flags)
+    assert ("byol without EMA is simsiam" in out) == ("--noema" in flags)
+
+
+def test_divergence_is_reported(tiny_npz, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    flags = (
+        "--method=simsiam",
+        *TINY,
+        "--learning_rate=1e30",
+        f"--dataset={tiny_npz}",
+        f"--workdir={workdir}",
+    )
+    assert call(*flags) == 3
+    result = read_result(workdir)
+    assert result.diverged
+    assert result.accuracy["linear"] is None
+    assert "learning_rate" in capsys.readouterr().err
+
+
+def broken_npz(tmp_path):
+    path = tmp_path / "broken.npz"
+    path.write_bytes(b"PK\x03\x04 not really")
+    return path
+
+
+def one_class(tmp_path):
+    from PIL import Image
+
+    for split in ("train", "test"):
+        (tmp_path / "folder" / split / "ant").mkdir(parents=True)
+        Image.new("RGB", (32, 32)).save(tmp_path / "folder" / split / "ant" / "0.png")
+    return tmp_path / "folder"
+
+
+def a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    return tmp_path / "file"
+
+
+BAD = {
+    "method": (lambda t: ["--method=magic"], "directpred"),
+    "experiment": (lambda t: ["--experiment=byoll"], "--list"),
+    "preset": (lambda t: ["--preset=huge"], "paper, lite, quick"),
+    "simsiam with ema": (lambda t: ["--method=simsiam", "--ema"], "byol"),
+    "symmetric directpred": (lambda t: ["--symmetric"], "symmetric"),
+    "symmetric directcopy": (lambda t: ["--method=directcopy", "--symmetric"], "symmetric"),
+    "freq": (lambda t: ["--freq=0"], "at least 1"),
+    "eps": (lambda t: ["--eps=-0.5"], "[0, 1]"),
+    "rho": (lambda t: ["--rho=1"], "[0, 1)"),
+    "tau": (lambda t: ["--tau=1.01"], "[0, 1]"),
+    "not a number": (lambda t: ["--epochs=ten"], "epochs"),
+    "unknown flag": (lambda t: ["--learning_rat=1"], "learning_rat"),
+    "stray argument": (lambda t: ["directpred"], "directpred"),
+    "flag against experiment": (lambda t: ["--experiment=byol", "--noema"], "fixed"),
+    "batch": (lambda t: ["--batch_size=97", f"--dataset={t}/tiny.npz"], "96 training images"),
+    "missing npz": (lambda t: [f"--dataset={t}/none.npz"], "none.npz"),
+    "broken npz": (lambda t: [f"--dataset={broken_npz(t)}"], "cannot be read"),
+    "one class": (lambda t: [f"--dataset={one_class(t)}"], "at least 2"),
+    "workdir": (lambda t: ["--workdir", f"{a_file(t)}/run", f"--dataset={t}/tiny.npz"], "workdir"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_gets_one_line_and_status_2(case, tmp_path, tiny_npz, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.npz").write_bytes(tiny_npz.read_bytes())
+    arguments, named = BAD[case]
+    arguments = arguments(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert call(*arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    assert named in captured.err
+    assert captured.out == ""
+    assert sorted(tmp_path.rglob("*")) == before, "something was left behind"
+
+
+def test_help_answers_at_once():
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "experiments/run.py", "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert time.perf_counter() - began < 1
+    assert done.returncode == 0
+    for words in ("Method:", "Optimisation:", "Data:", "--[no]ema", "[0.03]", "--preset=paper|lite|quick"):
+        assert words in done.stdout
+
+
+def test_list_shows_published_accuracies(capsys):
+    assert call("--list") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 22
+    assert any(line.startswith("directpred ") and "84.7 %" in line for line in lines)
