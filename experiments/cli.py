@@ -21,25 +21,32 @@ _DEFINE = {
 
 
 class CommandLine:
-    """The flags of one command: its own, and those of `Config`.
+    """The flags of one command: its own, and fields of `Config`.
 
     Args:
         about: first lines of `--help`.
         own: flags that are not fields of `Config`, with their defaults, by name.
+        groups: the fields of `Config` that are flags, by title; all of them by default.
     """
 
-    def __init__(self, about: str, own: dict[str, tuple[Option, Any]]) -> None:
+    def __init__(
+        self,
+        about: str,
+        own: dict[str, tuple[Option, Any]],
+        groups: dict[str, dict[str, Option]] = OPTION_GROUPS,
+    ) -> None:
         self.about = about
         self.own = own
+        self.groups = groups
+        self.fields = {name: option for group in groups.values() for name, option in group.items()}
         self.flags = flags.FlagValues()
         for name, (option, default) in own.items():
             _DEFINE[option.type](name, default, option.help, flag_values=self.flags)
-        for group in OPTION_GROUPS.values():
-            for name, option in group.items():
-                _DEFINE[option.type](name, None, option.help, flag_values=self.flags)
+        for name, option in self.fields.items():
+            _DEFINE[option.type](name, None, option.help, flag_values=self.flags)
 
-    def parse(self, argv: Sequence[str]) -> dict[str, Any]:
-        """The values of the command's own flags by name; `overrides` has the config's.
+    def parse(self, argv: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The command's own flags by name, and the fields of `Config` that were given by hand.
 
         Raises:
             InputError: an unknown flag, a value of the wrong type, or a stray argument.
@@ -54,27 +61,15 @@ class CommandLine:
         for name, (option, _) in self.own.items():
             if values[name] is not None:
                 option.check(name, values[name])
-        return values
-
-    @property
-    def overrides(self) -> dict[str, Any]:
-        """The fields of `Config` that were given by hand."""
-        return {
-            name: self.flags[name].value
-            for group in OPTION_GROUPS.values()
-            for name in group
-            if self.flags[name].present
-        }
+        return values, {name: self.flags[name].value for name in self.fields if self.flags[name].present}
 
     def help(self) -> str:
         """All flags in groups, each with its unit and default."""
         lines = [self.about, ""]
-        defaults = {name: getattr(Config, name) for group in OPTION_GROUPS.values() for name in group}
-        groups = {"Run": {name: option for name, (option, _) in self.own.items()}, **OPTION_GROUPS}
-        for title, group in groups.items():
+        for title, group in {"Run": {n: o for n, (o, _) in self.own.items()}, **self.groups}.items():
             lines.append(f"{title}:")
             for name, option in group.items():
-                default = self.own[name][1] if name in self.own else defaults[name]
+                default = self.own[name][1] if name in self.own else getattr(Config, name)
                 lines += _flag_lines(name, option, default)
                 if name == "method":
                     lines += [f"{'':30}{key:<11} {method.summary}" for key, method in METHODS.items()]
@@ -94,13 +89,13 @@ def _flag_lines(name: str, option: Option, default: Any) -> list[str]:
     return [f"{flag:<30}{text}"] if len(flag) < 30 else [flag, f"{'':30}{text}"]
 
 
-def main(command: CommandLine, body: Callable[[dict[str, Any]], int], argv: Sequence[str]) -> int:
-    """Runs a command: `--help` gives 0, bad input one line on stderr and 2, else what `body` returns."""
+def main(command: CommandLine, body: Callable[[dict, dict], int], argv: Sequence[str]) -> int:
+    """Runs `body` on what `parse` returns, for its exit status; bad input gets one line on stderr and 2."""
     if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(argv[1:]):
         print(command.help())
         return 0
     try:
-        return body(command.parse(argv))
+        return body(*command.parse(argv))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE_ERROR

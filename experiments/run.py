@@ -39,12 +39,11 @@ def list_experiments() -> None:
         print(f"{name:36}{' / '.join(f'{f:g} %' for f in figures) or '-':17}{experiment.source}")
 
 
-def execute(values: dict[str, Any]) -> int:
+def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
     """Runs what the flags say; returns the exit status."""
     if values["list"]:
         list_experiments()
         return 0
-    overrides = command.overrides
     config = make_config(values["preset"], values["experiment"], **overrides)
     if overrides.get("method") == "byol" and config.method == "simsiam":
         print("note: byol without EMA is simsiam")
@@ -90,12 +89,9 @@ def report(config: Config, accuracy: dict[str, float], collapsed: bool) -> None:
         print("  the representation has COLLAPSED")
 
 
-command = cli.CommandLine(ABOUT, OWN)
-
-
 def main(argv: Sequence[str]) -> int:
     """Runs the command line `argv`, program name first, and returns its exit status."""
-    return cli.main(command, execute, argv)
+    return cli.main(cli.CommandLine(ABOUT, OWN), execute, argv)
 
 
 if __name__ == "__main__":

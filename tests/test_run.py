@@ -183,7 +183,7 @@ BAD = {
     "missing npz": (lambda t: [f"--dataset={t}/none.npz"], "none.npz"),
     "broken npz": (lambda t: [f"--dataset={broken_npz(t)}"], "cannot be read"),
     "one class": (lambda t: [f"--dataset={one_class(t)}"], "at least 2"),
-    "workdir": (lambda t: ["--workdir", f"{a_file(t)}/run", f"--dataset={t}/tiny.npz"], "workdir"),
+    "workdir": (lambda t: [*TINY, f"--workdir={a_file(t)}/run", f"--dataset={t}/tiny.npz"], "workdir"),
 }
 
 

@@ -1,0 +1,52 @@
+"""Writes any dataset, TFDS's included, as an .npz that runs without TensorFlow read."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+
+import cli
+from selfsup.datasets import KEYS, load_dataset
+from selfsup.errors import InputError
+from selfsup.options import Option
+
+ABOUT = """\
+Writes a dataset as an .npz with x_train, y_train, x_test and y_test.
+
+  python experiments/export_npz.py --dataset=cifar10 --out=cifar10.npz"""
+
+OWN = {
+    "dataset": (Option("a TFDS name, shapes, or the path of an .npz or an image folder", str), "cifar10"),
+    "data_dir": (Option("folder of prepared TFDS data", str, "$TFDS_DATA_DIR, else TFDS's own"), None),
+    "out": (Option("the file to write", str), "cifar10.npz"),
+}
+
+
+def execute(values: dict[str, Any], _: dict[str, Any]) -> int:
+    """Loads and writes; nothing half-written stays behind."""
+    out = Path(values["out"])
+    data = load_dataset(values["dataset"], values["data_dir"])
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.npz")
+    try:
+        np.savez(temporary, **{key: getattr(data, key) for key in KEYS})
+        temporary.replace(out)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"cannot write {out} ({error.strerror}); choose another --out") from None
+    print(f"{out}: {len(data.x_train)} training and {len(data.x_test)} test images, {data.classes} classes")
+    return 0
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line `argv`, program name first, and returns its exit status."""
+    return cli.main(cli.CommandLine(ABOUT, OWN, groups={}), execute, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

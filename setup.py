@@ -1,0 +1,31 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+TFDS = ["tensorflow-datasets>=4.9.10,<5", "importlib_resources>=6"]  # TFDS 4.9.10 forgets the second
+
+setup(
+    name="selfsup",
+    version="0.1.0",
+    description="Siamese networks without negative pairs in Keras 3, and why they do not collapse",
+    long_description=Path(__file__).with_name("README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11",
+    packages=find_packages(include=["selfsup"]),
+    package_data={"selfsup": ["published.json"]},
+    install_requires=[
+        "absl-py>=2.1",
+        "keras>=3.15,<4",
+        "matplotlib>=3.9",
+        "numpy>=2.0",
+        "pillow>=10.4",
+    ],
+    extras_require={
+        "cpu": ["tensorflow-cpu>=2.21,<2.22", *TFDS],
+        "gpu": ["tensorflow[and-cuda]>=2.21,<2.22", *TFDS],
+        "jax": ["jax>=0.10,<0.11"],
+        "notebooks": ["ipywidgets>=8", "jupyterlab>=4"],
+        "test": ["jax>=0.10,<0.11", "pytest>=9,<10", "ruff>=0.14"],
+    },
+)
