@@ -1,7 +1,9 @@
 """Command lines whose flags are the fields of `Config`: grouped help, one-line errors, exit status 2."""
 
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from absl import flags
@@ -87,6 +89,20 @@ def _flag_lines(name: str, option: Option, default: Any) -> list[str]:
         shown = "on" if default else "off"
     text = option.help + (f" [{shown}]" if shown else "")
     return [f"{flag:<30}{text}"] if len(flag) < 30 else [flag, f"{'':30}{text}"]
+
+
+@contextmanager
+def silent_stderr() -> Iterator[None]:
+    """Drops what native code writes: TensorFlow's import prints two notes past every log level."""
+    sys.stderr.flush()
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
 
 
 def main(command: CommandLine, body: Callable[[dict, dict], int], argv: Sequence[str]) -> int:

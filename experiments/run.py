@@ -64,7 +64,8 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
 def import_train() -> Any:
     """`selfsup.train`, with one clear line where Keras has no backend."""
     try:
-        from selfsup import train
+        with cli.silent_stderr():
+            from selfsup import train
     except ModuleNotFoundError as error:
         raise InputError(
             f"{error.name} is not installed; pip install '.[cpu]' or '.[gpu]', "

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -32,18 +33,18 @@ class Dataset:
     y_test: np.ndarray
     note: str = ""
 
-    @property
+    @cached_property
     def mean(self) -> tuple[float, ...]:
         """Mean of the training images, per channel, in [0, 1]."""
         return tuple(float(round(m / 255.0, 4)) for m in self.x_train.mean(axis=(0, 1, 2)))
 
-    @property
+    @cached_property
     def std(self) -> tuple[float, ...]:
         """Standard deviation over all training pixels, per channel; 1 for a constant channel."""
         stds = (float(round(self.x_train[..., c].std() / 255.0, 4)) for c in range(3))
         return tuple(std if std > 0 else 1.0 for std in stds)
 
-    @property
+    @cached_property
     def classes(self) -> int:
         return int(self.y_train.max()) + 1
 

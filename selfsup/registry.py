@@ -13,9 +13,20 @@ from selfsup.errors import InputError
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "lite": {"width": 16, "epochs": 10},
-    "quick": {"dataset": "shapes", "width": 16, "epochs": 5, "probe_untrained": True},
+    "quick": {
+        "dataset": "shapes",
+        "width": 16,
+        "epochs": 3,
+        "batch_size": 64,
+        "learning_rate": 0.1,
+        "tau": 0.98,
+        "probe_untrained": True,
+    },
 }
-"""Scales of a run: the report's own, CIFAR-10 for a CPU, and one that needs no data."""
+"""Scales of a run: the report's own, CIFAR-10 for a CPU, and one that needs no data.
+
+`quick` has a higher rate and a faster target, for it takes 468 steps where the report takes 39,000.
+"""
 
 _TWO_LAYERS = {
     "byol": {"method": "byol"},
@@ -83,12 +94,15 @@ def make_config(preset: str = "paper", experiment: str | None = None, **override
     """
     if preset not in PRESETS:
         raise InputError(f"preset must be one of {', '.join(PRESETS)}, not {preset!r}")
-    if experiment is None:
-        return Config(**{**PRESETS[preset], **overrides})
-    if experiment not in EXPERIMENTS:
+    if experiment is not None and experiment not in EXPERIMENTS:
         raise InputError(f"experiment {experiment!r} is not in the registry; --list shows the names")
-    settings = EXPERIMENTS[experiment].settings
-    config = Config(**{**PRESETS[preset], **settings, **overrides, "experiment": experiment})
+    settings = EXPERIMENTS[experiment].settings if experiment else {}
+    chosen = {**settings, **overrides, "experiment": experiment}
+    unscaled = Config(**chosen)
+    scale = {k: v for k, v in PRESETS[preset].items() if getattr(unscaled, k) is not None}  # no tau, no EMA
+    config = Config(**{**scale, **chosen})
+    if experiment is None:
+        return config
     plain = Config(**settings)
     for name in dict.fromkeys((*_IDENTITY, *settings)):
         if getattr(config, name) != getattr(plain, name):

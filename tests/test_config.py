@@ -100,6 +100,13 @@ def test_experiment_and_preset_combine():
         make_config("paper", "byoll")
 
 
+def test_a_preset_leaves_out_what_does_not_apply():
+    assert make_config("quick").tau == 0.98
+    assert make_config("quick", method="simsiam").tau is None
+    assert make_config("quick", tau=0.9, width=8).tau == 0.9
+    assert make_config("quick", "simsiam_symmetric_tuned").learning_rate == 0.2
+
+
 def test_methods_with_rules_name_functions_that_exist():
     from selfsup import predictors
 
