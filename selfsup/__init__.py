@@ -21,7 +21,7 @@ _HOME = {
     "load_encoder": "encoder",
     "run": "train",
 }
-_MODULES = ("augment", "eigenspace", "losses", "optimizers", "predictors", "probe")
+_MODULES = ("augment", "eigenspace", "losses", "monitor", "optimizers", "predictors", "probe")
 
 __all__ = [*_HOME, *_MODULES]
 

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from selfsup import eigenspace
+from selfsup import eigenspace, monitor
 
 LOG_FIELDS = ("epoch", "loss", "embedding_std", "effective_rank", "asymmetry")
 TIMING_FIELDS = ("epoch", "seconds", "images_per_second")
@@ -20,7 +20,7 @@ class EpochLog(keras.callbacks.Callback):
 
     Attributes:
         row: the last epoch's values, by `LOG_FIELDS`.
-        collapsed: by the rule of `selfsup.eigenspace.is_collapsed`, at the last epoch.
+        collapsed: by the rule of `selfsup.monitor.is_collapsed`, at the last epoch.
         diverged: the loss stopped being finite, and training with it.
     """
 
@@ -45,7 +45,7 @@ class EpochLog(keras.callbacks.Callback):
             "epoch": epoch + 1,
             "loss": float(logs["loss"]),
             "embedding_std": float(logs["embedding_std"]),
-            "effective_rank": eigenspace.effective_rank(keras.ops.convert_to_numpy(self.model.correlation)),
+            "effective_rank": float(logs["effective_rank"]),
             "asymmetry": eigenspace.asymmetry(weight),
         }
         self._write("log.csv", [f"{self.row[name]:.9g}" for name in LOG_FIELDS])
@@ -54,12 +54,12 @@ class EpochLog(keras.callbacks.Callback):
             self.diverged = self.model.stop_training = True
             return
         was_collapsed = self.collapsed
-        self.collapsed = eigenspace.is_collapsed(
+        self.collapsed = monitor.is_collapsed(
             epoch + 1, self.row["effective_rank"], self.row["embedding_std"]
         )
         if self.collapsed and not was_collapsed:
             rank, std = self.row["effective_rank"], self.row["embedding_std"]
-            healthy = f"{eigenspace.COLLAPSE_RANK:g} and {eigenspace.COLLAPSE_STD:g}"
+            healthy = f"{monitor.COLLAPSE_RANK:g} and {monitor.COLLAPSE_STD:g}"
             print(
                 f"\nwarning: the representation has collapsed: effective rank {rank:.2f}, "
                 f"embedding std {std:.2f} (healthy: above {healthy})",
@@ -78,7 +78,6 @@ class Progress(keras.callbacks.Callback):
     Asynchronous, so that training never waits for the logs to reach the host.
 
     Args:
-        log: whose last row has the effective rank; it stands before this in the list of callbacks.
         epochs, steps, batch_size: of the run.
     """
 
@@ -87,9 +86,8 @@ class Progress(keras.callbacks.Callback):
     WIDTH = 24
     EVERY = 0.5
 
-    def __init__(self, log: EpochLog, epochs: int, steps: int, batch_size: int) -> None:
+    def __init__(self, epochs: int, steps: int, batch_size: int) -> None:
         super().__init__()
-        self.log = log
         self.epochs, self.steps, self.batch_size = epochs, steps, batch_size
         self.epoch = 0
         self.images_per_second = 0.0
@@ -117,7 +115,6 @@ class Progress(keras.callbacks.Callback):
     def _show(self, done: int, logs: Any) -> None:
         filled = done * self.WIDTH // self.steps
         bar = "=" * filled + "." * (self.WIDTH - filled)
-        rank = f"  rank {self.log.row['effective_rank']:.1f}" if self.log.row else ""
         rate, left = (
             self.images_per_second,
             ((self.epochs - self.epoch) * self.steps - done) * self.batch_size,
@@ -125,7 +122,7 @@ class Progress(keras.callbacks.Callback):
         pace = f"  {rate:.0f} images/s, {duration(left / rate)} left" if rate else ""
         text = (
             f"epoch {self.epoch + 1}/{self.epochs} [{bar}]  loss {float(logs['loss']):.3f}  "
-            f"std {float(logs['embedding_std']):.2f}{rank}{pace}"
+            f"std {float(logs['embedding_std']):.2f}  rank {float(logs['effective_rank']):.1f}{pace}"
         )
         print(f"\r{text}\033[K" if self._bar else text, end="", flush=True)
 

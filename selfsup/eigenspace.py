@@ -5,9 +5,6 @@ Weights [D, D] act on columns, W u; a Keras kernel is the transpose of that. All
 
 import numpy as np
 
-COLLAPSE_MIN_EPOCHS = 5
-COLLAPSE_RANK = 2.0
-COLLAPSE_STD = 0.1
 ROUNDING = 1e-12
 
 
@@ -43,23 +40,3 @@ def asymmetry(weight: np.ndarray) -> float:
     weight = np.asarray(weight, np.float64)
     total = np.abs(weight).sum()
     return float(np.abs(weight - weight.T).sum() / total) if total > 0 else 0.0
-
-
-def effective_rank(correlation: np.ndarray) -> float:
-    """exp of the entropy of F's normalised eigenvalues (Roy and Vetterli 2007), in [1, D].
-
-    The number of directions that the projections really use. A zero F has none and gives 1; one with
-    non-finite entries gives NaN.
-    """
-    if not np.isfinite(correlation).all():
-        return float("nan")
-    s = np.maximum(spectrum(correlation)[0], 0.0)
-    if s.sum() <= 0:
-        return 1.0
-    p = s[s > 0] / s.sum()
-    return float(np.exp(-np.sum(p * np.log(p))))
-
-
-def is_collapsed(epochs: int, rank: float, embedding_std: float) -> bool:
-    """The fixed rule: after at least 5 epochs, effective rank of F below 2 or embedding std below 0.1."""
-    return epochs >= COLLAPSE_MIN_EPOCHS and (rank < COLLAPSE_RANK or embedding_std < COLLAPSE_STD)

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from selfsup import augment, losses, predictors
+from selfsup import augment, losses, monitor, predictors
 from selfsup.config import METHODS, Config
 from selfsup.devices import resolve_precision
 from selfsup.heads import PROJECTION, mlp
@@ -56,7 +56,11 @@ class SiameseModel(keras.Model):
         predictor: W_p, one linear layer or an MLP.
         correlation: F, float32 [128, 128].
         steps: steps done, int32.
+        rank_every: steps between two samples of the effective rank; at most the steps of an epoch, whose
+            metrics `loss`, `embedding_std` and `effective_rank` are means.
     """
+
+    rank_every = 10
 
     def __init__(
         self,
@@ -105,6 +109,7 @@ class SiameseModel(keras.Model):
             shape=(), initializer="zeros", dtype="int32", trainable=False, name="steps"
         )
         self.embedding_std = keras.metrics.Mean(name="embedding_std")
+        self.effective_rank = keras.metrics.Mean(name="effective_rank")
         self.built = True
 
     @staticmethod
@@ -170,10 +175,18 @@ class SiameseModel(keras.Model):
             z1, z2 = ops.stop_gradient(y_pred["z1"]), ops.stop_gradient(y_pred["z2"])
             new = predictors.correlation(z1, z2)
             first = ops.equal(self.steps, 0)
-            self.correlation.assign(predictors.moving_average(self.correlation, new, self.config.rho, first))
+            correlation = predictors.moving_average(self.correlation, new, self.config.rho, first)
+            self._watch(z1, z2, correlation)
+            self.correlation.assign(correlation)
             self.steps.assign_add(1)
-            self.embedding_std.update_state(embedding_std(z1, z2))
         return losses.symmetric_negative_cosine(*(y_pred[name] for name in ("p1", "p2", "t1", "t2")))
+
+    def _watch(self, z1: Any, z2: Any, correlation: Any) -> None:
+        """Takes the step into the metrics; the effective rank, which costs an `eigh`, every few steps."""
+        due = ops.equal(ops.mod(self.steps, self.rank_every), 0)
+        rank = ops.cond(due, lambda: monitor.effective_rank(correlation), lambda: ops.zeros(()))
+        self.embedding_std.update_state(monitor.embedding_std(z1, z2))
+        self.effective_rank.update_state(rank, sample_weight=ops.cast(due, "float32"))
 
     def train_step(self, *args: Any) -> Any:
         """The backend's own step, then the predictor's rule and the target's moving average."""
@@ -217,15 +230,6 @@ class SiameseModel(keras.Model):
         else:
             due = ops.equal(ops.mod(self.steps - 1, self.config.freq), 0)
             kernel.assign(ops.cond(due, ruled, lambda: ops.convert_to_tensor(kernel)))
-
-
-def embedding_std(z1: Any, z2: Any) -> Any:
-    """Std over the batch of the l2-normalised z [B, D], mean over D, times sqrt(D), mean over both views.
-
-    1 for a uniform sphere, 0 for a constant (Chen & He 2020, arXiv:2011.10566, section 4.1).
-    """
-    stds = [ops.mean(ops.std(ops.normalize(z, axis=-1), axis=0)) for z in (z1, z2)]
-    return (stds[0] + stds[1]) / 2.0 * z1.shape[-1] ** 0.5
 
 
 def _as_tuple(value: Any) -> tuple:

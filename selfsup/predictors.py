@@ -97,7 +97,11 @@ def symmetrize(*weights: Any) -> Any:
 
 
 def _unit_scale(matrix: Any) -> tuple[Any, Any]:
-    """`matrix` over its largest absolute entry, and that: keeps squares of tiny F in float32's range."""
+    """`matrix` over its largest absolute entry, and that: keeps squares of tiny F in float32's range.
+
+    A matrix with entries that are not finite counts as 0: the loss tells of it, and `eigh` would raise.
+    """
     matrix = ops.cast(matrix, "float32")
+    matrix = ops.where(ops.all(ops.isfinite(matrix)), matrix, 0.0)
     scale = ops.max(ops.abs(matrix))
     return matrix / ops.where(scale > 0, scale, 1.0), scale

@@ -22,9 +22,10 @@ class Result:
         accuracy: test accuracies in percent: `linear`, after the probe's last epoch; `knn`, weighted, k =
             200; `linear_reused`, on the projector's first block (3-layer projectors); `untrained_linear`,
             before training, where it was asked for. None where the run diverged.
-        collapsed: by the fixed rule of `selfsup.eigenspace`; never before 5 epochs.
+        collapsed: by the fixed rule of `selfsup.monitor`; never before 5 epochs.
         diverged: whether the loss stopped being finite.
-        monitor: the last epoch's `loss`, `embedding_std`, `effective_rank` and `asymmetry`.
+        monitor: of the last epoch, the means of `loss`, `embedding_std` and `effective_rank`, and the last
+            `asymmetry`.
         seconds: wall time of `load`, `train`, `probe` and in `total`.
         images_per_second: in training, without its first step.
         parameters: trainable ones of the online network and predictor.

@@ -14,7 +14,7 @@ THREE_WAYS = (
     "give a prepared copy with --data_dir, or an .npz or image folder as --dataset=PATH, "
     "or use the built-in --dataset=shapes"
 )
-REACHABLE_WITHIN = 8.0
+REACHABLE_WITHIN = 5.0
 HOST = "https://storage.googleapis.com"
 
 

@@ -78,6 +78,7 @@ def run(config: Config, workdir: str | Path | None = None) -> Result:
             steps_per_execution=_largest_divisor(steps, STEPS_PER_EXECUTION),
             jit_compile=devices.jit_compile(),
         )
+        model.rank_every = min(model.rank_every, steps)
         probed = probed_model(model.backbone, model.projector, reuse=config.projector_layers > 2)
     precision = devices.resolve_precision(config.precision)
     parameters = sum(math.prod(v.shape) for v in model.trainable_variables)
@@ -91,7 +92,7 @@ def run(config: Config, workdir: str | Path | None = None) -> Result:
         print(f"linear probe of the untrained network: {accuracy['untrained_linear']:.2f} %")
 
     log = EpochLog(workdir, steps * config.batch_size)
-    progress = Progress(log, config.epochs, steps, config.batch_size)
+    progress = Progress(config.epochs, steps, config.batch_size)
     with clock.part("train"):
         model.fit(
             batches(len(data.x_train), config.batch_size, config.seed),

@@ -36,27 +36,3 @@ def test_asymmetry():
     assert eigenspace.asymmetry(np.array([[0.0, 1.0], [-1.0, 0.0]])) == 2
     assert eigenspace.asymmetry(np.array([[1.0, 2.0], [0.0, 1.0]])) == pytest.approx(4 / 4)
     assert eigenspace.asymmetry(np.zeros((2, 2))) == 0
-
-
-def test_effective_rank(rng):
-    u = orthogonal(rng, 6)
-    assert eigenspace.effective_rank(u @ np.diag([2.0, 2, 2, 0, 0, 0]) @ u.T) == pytest.approx(3)
-    assert eigenspace.effective_rank(np.eye(6)) == pytest.approx(6)
-    p = np.array([0.7, 0.2, 0.1])
-    assert eigenspace.effective_rank(np.diag(9 * p)) == pytest.approx(np.prod(p**-p))
-    assert eigenspace.effective_rank(np.zeros((3, 3))) == 1
-    assert np.isnan(eigenspace.effective_rank(np.full((2, 2), np.nan)))
-
-
-@pytest.mark.parametrize(
-    ("epochs", "rank", "std", "collapsed"),
-    [
-        (4, 1.0, 0.0, False),
-        (5, 1.9, 0.8, True),
-        (5, 2.0, 0.8, False),
-        (9, 8.0, 0.09, True),
-        (9, 8.0, 0.1, False),
-    ],
-)
-def test_collapse_rule(epochs, rank, std, collapsed):
-    assert eigenspace.is_collapsed(epochs, rank, std) is collapsed

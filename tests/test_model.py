@@ -6,7 +6,7 @@ from keras import ops
 from selfsup import predictors
 from selfsup.config import METHODS, Config, Method
 from selfsup.devices import jit_compile
-from selfsup.model import SiameseModel, embedding_std
+from selfsup.model import SiameseModel
 from selfsup.optimizers import from_config
 
 BATCH = 8
@@ -188,13 +188,6 @@ def test_stored_images_are_taken_by_index_and_not_saved(images, tmp_path):
     np.testing.assert_array_equal(ops.convert_to_numpy(other.store(np.array([0]))), np.zeros_like(images[:1]))
     for a, b in zip(model.backbone.get_weights(), other.backbone.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
-
-
-def test_embedding_std(rng):
-    sphere = rng.normal(size=(4000, 128)).astype(np.float32)
-    assert float(embedding_std(sphere, sphere)) == pytest.approx(1, abs=0.01)
-    constant = np.ones((16, 128), np.float32)
-    assert float(embedding_std(constant, constant)) == pytest.approx(0, abs=1e-3)
 
 
 def test_a_rule_of_ones_own(monkeypatch, views):

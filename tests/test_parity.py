@@ -12,21 +12,28 @@ import pytest
 pytest.importorskip("tensorflow")
 pytest.importorskip("jax")
 
-STEPS, BATCH = 3, 16
+STEPS, BATCH = 23, 64
+RATE = 1e-3
 CONFIGS = {
     "directpred": {"method": "directpred"},
-    "byol": {"method": "byol", "symmetric": True, "predictor_learning_rate": 0.1},
+    "byol": {"method": "byol", "symmetric": True, "predictor_learning_rate": 0.003},
     "freq": {"method": "directpred", "ema": False, "freq": 2, "projector_layers": 3},
 }
 
 
 def steps(backend, fields, source, target):
-    config = json.dumps({**fields, "width": 4, "precision": "float32"})
+    config = json.dumps({**fields, "width": 4, "precision": "float32", "learning_rate": RATE})
     root = Path(__file__).resolve().parent
     environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(root.parent)}
     command = [sys.executable, str(root / "parity_steps.py"), config, str(source), str(target)]
     subprocess.run(command, env=environment, check=True, capture_output=True)
     return dict(np.load(target))
+
+
+def images(rng):
+    """Views [S, B, 32, 32, 3] that differ from image to image, as photographs do and noise does not."""
+    coarse = rng.normal(size=(STEPS, BATCH, 4, 4, 3)).astype(np.float32)
+    return coarse.repeat(8, axis=2).repeat(8, axis=3)
 
 
 def relative(a, b):
@@ -35,7 +42,8 @@ def relative(a, b):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_backends_agree(name, rng, tmp_path):
-    views = {f"view{n}": rng.normal(size=(STEPS, BATCH, 32, 32, 3)).astype(np.float32) for n in (1, 2)}
+    first = images(rng)
+    views = {"view1": first, "view2": first + 0.3 * images(rng)}
     np.savez(tmp_path / "views.npz", **views)
     ours = steps("tensorflow", CONFIGS[name], tmp_path / "views.npz", tmp_path / "tensorflow.npz")
     start = {key: value for key, value in ours.items() if key == "start" or key[1:].isdigit()}
@@ -44,9 +52,11 @@ def test_backends_agree(name, rng, tmp_path):
     np.testing.assert_allclose(theirs["losses"], ours["losses"], rtol=1e-5)
     assert relative(theirs["end:siamese/correlation"], ours["end:siamese/correlation"]) < 1e-5
     np.testing.assert_allclose(theirs["predictor"], ours["predictor"], atol=1e-3)
-    checked = 0
-    for key, value in ours.items():
-        if key.startswith("end:") and "predictor" not in key:
-            assert relative(theirs[key], value) < 1e-4, key
-            checked += 1
-    assert checked > 60
+    weights = [key for key in ours if key.startswith("end:") and "predictor" not in key]
+    assert len(weights) > 60
+    for key in weights:
+        if key.endswith(("/hidden1/bias", "/hidden2/bias")):
+            # Batch norm takes such a bias out again: its gradient is nothing but rounding.
+            np.testing.assert_allclose(theirs[key], ours[key], atol=1e-6, err_msg=key)
+        else:
+            assert relative(theirs[key], ours[key]) < 1e-4, key

@@ -51,6 +51,14 @@ def test_collapsed_f_gives_a_multiple_of_the_identity(rule):
     np.testing.assert_allclose(w, 0.1 * np.eye(4), atol=1e-6)
 
 
+@pytest.mark.parametrize("rule", [predictors.directpred, predictors.directcopy])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_f_that_is_not_finite_raises_nothing(rule, value):
+    f = np.eye(4, dtype=np.float32)
+    f[0, 1] = value
+    np.testing.assert_allclose(numpy(rule(f, 0.1)), 0.1 * np.eye(4), atol=1e-6)
+
+
 def test_directpred_floors_the_spectrum():
     w = numpy(predictors.directpred(np.diag([1.0, 0.0]).astype(np.float32), 0.0))
     np.testing.assert_allclose(np.diag(w), [1.0, 1e-4], rtol=1e-5)
