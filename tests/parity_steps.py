@@ -2,9 +2,9 @@
 
     python parity_steps.py CONFIG_JSON INPUT.npz OUTPUT.npz
 
-INPUT.npz: view1, view2 [S, B, 32, 32, 3], of which the last `STEPS` are compared. With the array `start`, the
-weights follow in the model's order as w0, w1, ...; without it the model is trained on the earlier views first,
-out of the steep start where rounding grows a thousandfold in a few steps, and its weights are saved so.
+INPUT.npz: view1, view2 [S, B, 32, 32, 3], the last `STEPS` of which are compared. With the array `start`,
+the weights follow in the model's order as w0, w1, ...; without it the model is trained on the earlier views
+first, out of the steep start where rounding grows a thousandfold in a few steps, and then saved.
 """
 
 import dataclasses

@@ -128,16 +128,11 @@ def test_every_method_end_to_end(flags, tiny_npz, tmp_path, capsys):
     assert ("byol without EMA is simsiam" in out) == ("--noema" in flags)
 
 
-def test_divergence_is_reported(tiny_npz, tmp_path, capsys):
+@pytest.mark.parametrize("method", ["simsiam", "directpred"])
+def test_divergence_is_reported(method, tiny_npz, tmp_path, capsys):
     workdir = tmp_path / "run"
-    flags = (
-        "--method=simsiam",
-        *TINY,
-        "--learning_rate=1e30",
-        f"--dataset={tiny_npz}",
-        f"--workdir={workdir}",
-    )
-    assert call(*flags) == 3
+    flags = (f"--method={method}", *TINY, "--learning_rate=1e30")
+    assert call(*flags, f"--dataset={tiny_npz}", f"--workdir={workdir}") == 3
     result = read_result(workdir)
     assert result.diverged
     assert result.accuracy["linear"] is None
