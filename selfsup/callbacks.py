@@ -61,7 +61,7 @@ class EpochLog(keras.callbacks.Callback):
             rank, std = self.row["effective_rank"], self.row["embedding_std"]
             healthy = f"{monitor.COLLAPSE_RANK:g} and {monitor.COLLAPSE_STD:g}"
             print(
-                f"\nwarning: the representation has collapsed: effective rank {rank:.2f}, "
+                f"warning: the representation has collapsed: effective rank {rank:.2f}, "
                 f"embedding std {std:.2f} (healthy: above {healthy})",
                 file=sys.stderr,
                 flush=True,
@@ -115,11 +115,10 @@ class Progress(keras.callbacks.Callback):
     def _show(self, done: int, logs: Any) -> None:
         filled = done * self.WIDTH // self.steps
         bar = "=" * filled + "." * (self.WIDTH - filled)
-        rate, left = (
-            self.images_per_second,
-            ((self.epochs - self.epoch) * self.steps - done) * self.batch_size,
-        )
-        pace = f"  {rate:.0f} images/s, {duration(left / rate)} left" if rate else ""
+        pace = ""
+        if rate := self.images_per_second:
+            left = ((self.epochs - self.epoch) * self.steps - done) * self.batch_size
+            pace = f"  {rate:.0f} images/s, {duration(left / rate)} left"
         text = (
             f"epoch {self.epoch + 1}/{self.epochs} [{bar}]  loss {float(logs['loss']):.3f}  "
             f"std {float(logs['embedding_std']):.2f}  rank {float(logs['effective_rank']):.1f}{pace}"

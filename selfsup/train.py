@@ -100,7 +100,7 @@ def run(config: Config, workdir: str | Path | None = None) -> Result:
             epochs=config.epochs,
             shuffle=False,
             verbose=0,
-            callbacks=[log, progress],
+            callbacks=[progress, log],
         )
     with clock.part("probe"):
         accuracy |= {"linear": None, "knn": None} if log.diverged else _probe(probed, data, config)
