@@ -9,9 +9,9 @@ from keras import ops
 
 from selfsup import augment, losses, monitor, predictors
 from selfsup.config import METHODS, Config
-from selfsup.devices import resolve_precision
+from selfsup.devices import jit_compile, resolve_precision
 from selfsup.heads import PROJECTION, mlp
-from selfsup.optimizers import PREDICTOR
+from selfsup.optimizers import PREDICTOR, from_config
 from selfsup.resnet import BN_MOMENTUM, resnet18
 
 
@@ -111,6 +111,11 @@ class SiameseModel(keras.Model):
         self.embedding_std = keras.metrics.Mean(name="embedding_std")
         self.effective_rank = keras.metrics.Mean(name="effective_rank")
         self.built = True
+
+    def compile(self, optimizer: Any = None, **kwargs: Any) -> None:
+        """As `keras.Model.compile`; by default with the config's optimizer, and XLA where it is faster."""
+        kwargs.setdefault("jit_compile", jit_compile())
+        super().compile(optimizer or from_config(self.config), **kwargs)
 
     @staticmethod
     def _freeze(*models: keras.Model) -> None:

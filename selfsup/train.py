@@ -8,7 +8,7 @@ from pathlib import Path
 
 import keras
 
-from selfsup import devices, optimizers, probe
+from selfsup import devices, probe
 from selfsup.callbacks import EpochLog, Progress, duration
 from selfsup.config import METHODS, Config
 from selfsup.datasets import Dataset, batches, load_dataset
@@ -73,11 +73,7 @@ def run(config: Config, workdir: str | Path | None = None) -> Result:
         claim_workdir(workdir, config)
         keras.utils.set_random_seed(config.seed)
         model = SiameseModel(config, data.x_train, data.mean, data.std)
-        model.compile(
-            optimizer=optimizers.from_config(config),
-            steps_per_execution=_largest_divisor(steps, STEPS_PER_EXECUTION),
-            jit_compile=devices.jit_compile(),
-        )
+        model.compile(steps_per_execution=_largest_divisor(steps, STEPS_PER_EXECUTION))
         model.rank_every = min(model.rank_every, steps)
         probed = probed_model(model.backbone, model.projector, reuse=config.projector_layers > 2)
     precision = devices.resolve_precision(config.precision)

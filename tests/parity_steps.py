@@ -16,16 +16,10 @@ import numpy as np
 from keras import ops
 
 from selfsup.config import Config
-from selfsup.devices import jit_compile
 from selfsup.model import SiameseModel
 from selfsup.optimizers import from_config
 
 STEPS = 3
-
-
-def compiled(model: SiameseModel, config: Config) -> SiameseModel:
-    model.compile(optimizer=from_config(config), jit_compile=jit_compile())
-    return model
 
 
 def main(config_json: str, source: str, target: str) -> None:
@@ -37,10 +31,10 @@ def main(config_json: str, source: str, target: str) -> None:
     if "start" in arrays:
         model.set_weights([arrays[f"w{n}"] for n in range(len(model.weights))])
     else:
-        compiled(model, dataclasses.replace(config, learning_rate=0.03))
+        model.compile(from_config(dataclasses.replace(config, learning_rate=0.03)))
         for pair in views[:-STEPS]:
             model.train_on_batch(pair)
-    compiled(model, config)
+    model.compile()
     found = {f"w{n}": w for n, w in enumerate(model.get_weights())}
     found["start"] = np.array(1)
     losses = []
