@@ -14,7 +14,7 @@ import numpy as np
 import cli
 from selfsup.datasets import KEYS, load_dataset
 from selfsup.errors import InputError
-from selfsup.options import Option
+from selfsup.options import OPTIONS, Option
 
 ABOUT = """\
 Writes a dataset as an .npz with x_train, y_train, x_test and y_test.
@@ -22,8 +22,8 @@ Writes a dataset as an .npz with x_train, y_train, x_test and y_test.
   python experiments/export_npz.py --dataset=cifar10 --out=cifar10.npz"""
 
 OWN = {
-    "dataset": (Option("a TFDS name, shapes, or the path of an .npz or an image folder", str), "cifar10"),
-    "data_dir": (Option("folder of prepared TFDS data", str, "$TFDS_DATA_DIR, else TFDS's own"), None),
+    "dataset": (OPTIONS["dataset"], "cifar10"),
+    "data_dir": (OPTIONS["data_dir"], None),
     "out": (Option("the file to write", str), "cifar10.npz"),
 }
 
