@@ -17,15 +17,18 @@ setup(
     install_requires=[
         "absl-py>=2.1",
         "keras>=3.15,<4",
-        "matplotlib>=3.9",
+        "markdown>=3.6",
+        "matplotlib>=3.10",
         "numpy>=2.0",
         "pillow>=10.4",
+        "scipy>=1.13",
     ],
     extras_require={
         "cpu": ["tensorflow-cpu>=2.21,<2.22", *TFDS],
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22", *TFDS],
         "jax": ["jax>=0.10,<0.11"],
-        "notebooks": ["ipywidgets>=8", "jupyterlab>=4"],
-        "test": ["jax>=0.10,<0.11", "pytest>=9,<10", "ruff>=0.14"],
+        "tensorboard": ["tensorboard>=2.20"],
+        "notebooks": ["ipywidgets>=8", "jupyterlab>=4", "scikit-learn>=1.5"],
+        "test": ["jax>=0.10,<0.11", "nbmake>=1.5", "pytest>=9,<10", "ruff>=0.14", "tensorboard>=2.20"],
     },
 )

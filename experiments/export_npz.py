@@ -14,6 +14,7 @@ import numpy as np
 import cli
 from selfsup.datasets import KEYS, load_dataset
 from selfsup.errors import InputError
+from selfsup.files import replacing
 from selfsup.options import OPTIONS, Option
 
 ABOUT = """\
@@ -32,12 +33,10 @@ def execute(values: dict[str, Any], _: dict[str, Any]) -> int:
     """Loads and writes; nothing half-written stays behind."""
     out = Path(values["out"])
     data = load_dataset(values["dataset"], values["data_dir"])
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.npz")
     try:
-        np.savez(temporary, **{key: getattr(data, key) for key in KEYS})
-        temporary.replace(out)
+        with replacing(out, "wb") as file:
+            np.savez(file, **{key: getattr(data, key) for key in (*KEYS, "note")})
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise InputError(f"cannot write {out} ({error.strerror}); choose another --out") from None
     print(f"{out}: {len(data.x_train)} training and {len(data.x_test)} test images, {data.classes} classes")
     return 0

@@ -29,6 +29,7 @@ OWN = {
     "experiment": (Option("a cell of the report's tables, by name", str), None),
     "list": (Option("print the experiments with their published accuracy", bool), False),
     "workdir": (Option("folder of the run", str, "runs/NAME-FINGERPRINT/SEED"), None),
+    "tensorboard": (Option("write the scalars for TensorBoard as well, below the workdir", bool), False),
 }
 
 
@@ -49,7 +50,8 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
         print("note: byol without EMA is simsiam")
     train = import_train()
     workdir = Path(values["workdir"] or config.default_workdir)
-    result = train.run(config, workdir)
+    result = train.run(config, workdir, tensorboard=values["tensorboard"])
+    figures = draw(config, workdir)
     if result.diverged:
         print(
             f"error: the loss became infinite or not a number; lower --learning_rate. See {workdir}",
@@ -58,6 +60,7 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
         return DIVERGED
     report(config, result.accuracy, result.collapsed)
     print(f"{result.seconds['total']:.0f} s in all; records and encoder in {workdir}")
+    print(f"figures: {' and '.join(map(str, figures))}")
     return 0
 
 
@@ -72,6 +75,16 @@ def import_train() -> Any:
             "or set KERAS_BACKEND=jax and pip install '.[jax]'"
         ) from None
     return train
+
+
+def draw(config: Config, workdir: Path) -> list[Path]:
+    """Writes the figures of a run beside its records."""
+    from selfsup import plots
+    from selfsup.recordings import read_eigenspaces, read_log
+
+    eigenspaces = plots.eigenspaces({config.title: read_eigenspaces(workdir)})
+    curves = plots.training_curves({config.title: read_log(workdir)})
+    return [*plots.save(eigenspaces, workdir / "eigenspace"), *plots.save(curves, workdir / "curves")]
 
 
 def report(config: Config, accuracy: dict[str, float], collapsed: bool) -> None:

@@ -9,9 +9,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from selfsup import eigenspace, monitor
+from selfsup import collapse, eigenspace
+from selfsup.durations import duration
+from selfsup.errors import InputError
+from selfsup.recordings import LOG, LOG_FIELDS, Eigenspaces
 
-LOG_FIELDS = ("epoch", "loss", "embedding_std", "effective_rank", "asymmetry")
+TIMING = "timing.csv"
 TIMING_FIELDS = ("epoch", "seconds", "images_per_second")
 
 
@@ -20,7 +23,7 @@ class EpochLog(keras.callbacks.Callback):
 
     Attributes:
         row: the last epoch's values, by `LOG_FIELDS`.
-        collapsed: by the rule of `selfsup.monitor.is_collapsed`, at the last epoch.
+        collapsed: by the rule of `selfsup.collapse.is_collapsed`, at the last epoch.
         diverged: the loss stopped being finite, and training with it.
     """
 
@@ -32,8 +35,8 @@ class EpochLog(keras.callbacks.Callback):
         self.collapsed = self.diverged = False
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self._write("log.csv", LOG_FIELDS, "w")
-        self._write("timing.csv", TIMING_FIELDS, "w")
+        self._write(LOG, LOG_FIELDS, "w")
+        self._write(TIMING, TIMING_FIELDS, "w")
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._began = time.perf_counter()
@@ -48,18 +51,18 @@ class EpochLog(keras.callbacks.Callback):
             "effective_rank": float(logs["effective_rank"]),
             "asymmetry": eigenspace.asymmetry(weight),
         }
-        self._write("log.csv", [f"{self.row[name]:.9g}" for name in LOG_FIELDS])
-        self._write("timing.csv", [epoch + 1, f"{seconds:.3f}", f"{self.images_per_epoch / seconds:.1f}"])
+        self._write(LOG, [f"{self.row[name]:.9g}" for name in LOG_FIELDS])
+        self._write(TIMING, [epoch + 1, f"{seconds:.3f}", f"{self.images_per_epoch / seconds:.1f}"])
         if not np.isfinite(self.row["loss"]):
             self.diverged = self.model.stop_training = True
             return
         was_collapsed = self.collapsed
-        self.collapsed = monitor.is_collapsed(
+        self.collapsed = collapse.is_collapsed(
             epoch + 1, self.row["effective_rank"], self.row["embedding_std"]
         )
         if self.collapsed and not was_collapsed:
             rank, std = self.row["effective_rank"], self.row["embedding_std"]
-            healthy = f"{monitor.COLLAPSE_RANK:g} and {monitor.COLLAPSE_STD:g}"
+            healthy = f"{collapse.RANK:g} and {collapse.STD:g}"
             print(
                 f"warning: the representation has collapsed: effective rank {rank:.2f}, "
                 f"embedding std {std:.2f} (healthy: above {healthy})",
@@ -70,6 +73,79 @@ class EpochLog(keras.callbacks.Callback):
     def _write(self, name: str, row: Any, mode: str = "a") -> None:
         with (self.workdir / name).open(mode, newline="") as file:
             csv.writer(file, lineterminator="\n").writerow(row)
+
+
+class EigenspaceLog(keras.callbacks.Callback):
+    """Records the eigenspaces in `eigenspace.npz`: untrained, after epoch 1, every few from there, the last.
+
+    Args:
+        workdir: folder of the run.
+        every: epochs between two recordings.
+
+    Attributes:
+        recorded: what has been recorded.
+    """
+
+    def __init__(self, workdir: Path, every: int) -> None:
+        super().__init__()
+        self.workdir, self.every = workdir, every
+        self.recorded: Eigenspaces | None = None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.recorded = Eigenspaces.measure(0, self.model.predictor_weight())
+        self.recorded.write(self.workdir)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if epoch % self.every == 0 or epoch + 1 == self.params["epochs"]:
+            correlation = keras.ops.convert_to_numpy(self.model.correlation)
+            self.recorded += Eigenspaces.measure(epoch + 1, self.model.predictor_weight(), correlation)
+            self.recorded.write(self.workdir)
+
+
+class TensorBoardLog(keras.callbacks.Callback):
+    """The rows of an `EpochLog` and what an `EigenspaceLog` records, as scalars for TensorBoard.
+
+    Stands behind both in the list of callbacks.
+
+    Raises:
+        InputError: tensorboard is not installed.
+    """
+
+    def __init__(self, workdir: Path, log: EpochLog, eigenspaces: EigenspaceLog) -> None:
+        super().__init__()
+        try:
+            from tensorboard.summary import Writer
+        except ImportError:
+            raise InputError("--tensorboard needs a package more; pip install tensorboard") from None
+        self.log, self.eigenspaces = log, eigenspaces
+        self._open = lambda: Writer(str(workdir / "tensorboard"))
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._writer = self._open()
+        self._write_last_recording()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        for name in LOG_FIELDS[1:]:
+            self._writer.add_scalar(f"training/{name}", self.log.row[name], epoch + 1)
+        if self.eigenspaces.recorded.epoch[-1] == epoch + 1:
+            self._write_last_recording()
+        self._writer.flush()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self._writer.close()
+
+    def _write_last_recording(self) -> None:
+        last = self.eigenspaces.recorded[-1:]
+        scalars = {
+            "F/largest_eigenvalue": last.correlation_eigenvalues.max(),
+            "F/effective_rank": last.effective_rank[0],
+            "W_p/largest_eigenvalue": last.predictor_eigenvalues.max(),
+            "W_p/asymmetry": last.asymmetry[0],
+            "alignment/mean": last.alignment.mean(),
+        }
+        for name, value in scalars.items():
+            if np.isfinite(value):
+                self._writer.add_scalar(f"eigenspace/{name}", float(value), int(last.epoch[0]))
 
 
 class Progress(keras.callbacks.Callback):
@@ -124,11 +200,3 @@ class Progress(keras.callbacks.Callback):
             f"std {float(logs['embedding_std']):.2f}  rank {float(logs['effective_rank']):.1f}{pace}"
         )
         print(f"\r{text}\033[K" if self._bar else text, end="", flush=True)
-
-
-def duration(seconds: float) -> str:
-    """A time in words, such as "45 s", "12 min" or "3 h 20 min"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -56,7 +56,7 @@ METHODS: dict[str, Method] = {
 """Every method by name. A new predictor rule is one function and one entry here."""
 
 RULE_OPTIONS = ("eps", "spectrum", "norm")
-NO_SETTINGS = ("seed", "data_dir", "experiment", "probe_untrained")
+NO_SETTINGS = ("seed", "data_dir", "experiment", "probe_untrained", "record_every")
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,7 @@ class Config:
     probe_untrained: bool = False
     width: int = 64
     precision: str = "auto"
+    record_every: int = 5
     seed: int = 0
     dataset: str = "cifar10"
     data_dir: str | None = None
@@ -147,7 +148,7 @@ class Config:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The fields that decide the outcome but for chance: no seed, no place of data, no name."""
+        """The fields that decide the accuracy but for chance: no seed, no name, no choice of records."""
         return {k: v for k, v in self.to_dict().items() if k not in NO_SETTINGS}
 
     @property

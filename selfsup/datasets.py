@@ -70,8 +70,8 @@ def load_dataset(name: str, data_dir: str | None = None) -> Dataset:
 
     Args:
         name: "shapes", the path of an .npz (keys x_train, y_train, x_test, y_test, as `keras.datasets`
-            lays them out) or of a folder (train/CLASS/*.png or jpg, test/CLASS/...), or the name of a
-            TFDS dataset with images and labels.
+            lays them out, and perhaps a text `note`) or of a folder (train/CLASS/*.png or jpg,
+            test/CLASS/...), or the name of a TFDS dataset with images and labels.
         data_dir: where TFDS keeps its prepared data; default its own, or $TFDS_DATA_DIR.
 
     Raises:
@@ -101,6 +101,7 @@ def _read_npz(path: Path) -> tuple[list[np.ndarray], str]:
             if missing:
                 raise InputError(f"{path} has no {', '.join(missing)}; {layout}")
             arrays = [file[key] for key in KEYS]
+            notes = [str(file["note"])] if "note" in file and str(file["note"]) else []
     except FileNotFoundError:
         raise InputError(f"no file {path}; check --dataset") from None
     except InputError:
@@ -118,13 +119,13 @@ def _read_npz(path: Path) -> tuple[list[np.ndarray], str]:
         raise InputError(f"{path}: y_train must hold at least two classes, numbered from 0")
     if not np.isin(y_test, y_train).all():
         raise InputError(f"{path}: y_test has classes that y_train has not")
-    note = ""
     if x_train.shape[1:] != (SIZE, SIZE, 3) or x_test.shape[1:] != (SIZE, SIZE, 3):
-        note = f"images of {'x'.join(str(n) for n in x_train.shape[1:])} resized to {SIZE}x{SIZE} RGB"
+        shape = "x".join(str(n) for n in x_train.shape[1:])
+        notes.append(f"images of {shape} resized to {SIZE}x{SIZE} RGB")
         x_train, x_test = (
             np.stack([to_rgb(image, SIZE) for image in images]) for images in (x_train, x_test)
         )
-    return [x_train, y_train, x_test, y_test], note
+    return [x_train, y_train, x_test, y_test], ", ".join(notes)
 
 
 def _check_arrays(path: Path, images: np.ndarray, labels: np.ndarray, split: str) -> None:

@@ -14,6 +14,11 @@ def spectrum(correlation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.linalg.eigh((correlation + correlation.T) / 2)
 
 
+def predictor_spectrum(weight: np.ndarray) -> np.ndarray:
+    """Real parts of the eigenvalues of W_p [D, D], ascending, [D]."""
+    return np.sort(np.linalg.eigvals(np.asarray(weight, np.float64)).real)
+
+
 def alignment(correlation: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """cos(u_j, W u_j) for every eigenvector u_j of F, in ascending order of its eigenvalues.
 
@@ -40,3 +45,14 @@ def asymmetry(weight: np.ndarray) -> float:
     weight = np.asarray(weight, np.float64)
     total = np.abs(weight).sum()
     return float(np.abs(weight - weight.T).sum() / total) if total > 0 else 0.0
+
+
+def effective_rank(eigenvalues: np.ndarray) -> float:
+    """exp of the entropy of F's normalised eigenvalues [D] (Roy and Vetterli 2007), in [1, D].
+
+    Negative ones, which only rounding makes, count as 0; if all are 0, so do the directions used: 1.
+    """
+    positive = np.asarray(eigenvalues, np.float64)
+    positive = positive[positive > 0]
+    p = positive / positive.sum()
+    return float(np.exp(-np.sum(p * np.log(p))))

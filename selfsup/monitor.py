@@ -1,12 +1,8 @@
-"""Two numbers that tell a collapse while a network trains, and the rule that calls it one."""
+"""Two numbers that tell a collapse while a network trains."""
 
 from typing import Any
 
 from keras import ops
-
-COLLAPSE_MIN_EPOCHS = 5
-COLLAPSE_RANK = 2.0
-COLLAPSE_STD = 0.1
 
 
 def embedding_std(z1: Any, z2: Any) -> Any:
@@ -33,8 +29,3 @@ def effective_rank(correlation: Any) -> Any:
     p = s / ops.where(total > 0, total, 1.0)
     entropy = -ops.sum(p * ops.log(ops.where(p > 0, p, 1.0)))
     return ops.where(finite, ops.exp(entropy), float("nan"))
-
-
-def is_collapsed(epochs: int, rank: float, std: float) -> bool:
-    """The fixed rule: after at least 5 epochs, effective rank of F below 2 or embedding std below 0.1."""
-    return epochs >= COLLAPSE_MIN_EPOCHS and (rank < COLLAPSE_RANK or std < COLLAPSE_STD)

@@ -97,6 +97,9 @@ OPTION_GROUPS: dict[str, dict[str, Option]] = {
             "auto: bfloat16 on GPUs, and on CPUs with AMX or AVX512_BF16 under TensorFlow",
             str, choices=("auto", "float32", "mixed_bfloat16"),
         ),
+        "record_every": Option(
+            "epochs from one recording of the eigenspaces to the next, after the first", int, low=1
+        ),
         "seed": Option("of weights, order and augmentation", int, low=0, high=2**31 - 1),
     },
     "Data": {

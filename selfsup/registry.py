@@ -12,7 +12,7 @@ from selfsup.errors import InputError
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
-    "lite": {"width": 16, "epochs": 10},
+    "lite": {"width": 16, "epochs": 10, "record_every": 1},
     "quick": {
         "dataset": "shapes",
         "width": 16,
@@ -20,6 +20,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "batch_size": 64,
         "learning_rate": 0.1,
         "tau": 0.98,
+        "record_every": 1,
         "probe_untrained": True,
     },
 }
@@ -50,6 +51,43 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     **{f"{name}_decay_predictor": {**cell, **_DECAY_PREDICTOR} for name, cell in _TWO_LAYERS.items()},
     **{f"{name}_decay_none": {**cell, **_DECAY_NONE} for name, cell in _TWO_LAYERS.items()},
 }
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the report: its heading and the experiments whose runs it shows, in the order of its rows."""
+
+    title: str
+    experiments: tuple[str, ...]
+
+
+PARTS: dict[str, Part] = {
+    "table1": Part(
+        "Table 1: the two-layer predictor, with and without symmetric W_p and EMA",
+        ("byol_symmetric", "byol", "simsiam_symmetric", "simsiam"),
+    ),
+    "figure4": Part(
+        "Figure 4: symmetric SimSiam with learning rates and weight decay of its own",
+        ("simsiam_symmetric_tuned",),
+    ),
+    "figure5": Part(
+        "Figure 5: the direct rules and their SGD baseline, with and without EMA",
+        (*_ONE_LAYER, *(f"{name}_noema" for name in _ONE_LAYER)),
+    ),
+    "freq5": Part("DirectPred with W_p set at every fifth step only", ("directpred_freq5",)),
+    "table2": Part("Table 2: the deeper projector", ("directpred_deep", "sgd_deep")),
+    "weight_decay": Part(
+        "Weight decay: on the predictor alone, and none at all",
+        tuple(f"{name}_decay_{where}" for where in ("predictor", "none") for name in _TWO_LAYERS),
+    ),
+}
+"""The parts of the report that runs fill, in its order."""
+
+
+def canonical(experiment: str) -> str:
+    """The first experiment with the same settings: one run serves both names."""
+    return next(name for name, settings in _SETTINGS.items() if settings == _SETTINGS[experiment])
+
 
 _IDENTITY = ("method", "ema", "symmetric", "freq", "projector_layers")
 

@@ -1,7 +1,6 @@
 """The record of a run: its folder, its schema, written whole or not at all."""
 
 import json
-import os
 import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from selfsup.config import Config
 from selfsup.errors import InputError
+from selfsup.files import replacing
 
 CONFIG, RESULT = "config.json", "result.json"
 
@@ -22,7 +22,7 @@ class Result:
         accuracy: test accuracies in percent: `linear`, after the probe's last epoch; `knn`, weighted, k =
             200; `linear_reused`, on the projector's first block (3-layer projectors); `untrained_linear`,
             before training, where it was asked for. None where the run diverged.
-        collapsed: by the fixed rule of `selfsup.monitor`; never before 5 epochs.
+        collapsed: by the fixed rule of `selfsup.collapse`; never before 5 epochs.
         diverged: whether the loss stopped being finite.
         monitor: of the last epoch, the means of `loss`, `embedding_std` and `effective_rank`, and the last
             `asymmetry`.
@@ -106,14 +106,10 @@ def _check_same(workdir: Path, found: dict[str, Any], config: Config) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a file whole or not at all: to a temporary name, to the disk, then renamed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w") as file:
+    """Writes a file whole or not at all."""
+    with replacing(path) as file:
         json.dump(value, file, indent=1)
         file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def commit() -> str | None:

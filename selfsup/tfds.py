@@ -4,6 +4,7 @@ import logging
 import threading
 import urllib.error
 import urllib.request
+from typing import Any
 
 import numpy as np
 
@@ -15,11 +16,12 @@ THREE_WAYS = (
     "or use the built-in --dataset=shapes"
 )
 REACHABLE_WITHIN = 5.0
+JPEG = b"\xff\xd8"
 HOST = "https://storage.googleapis.com"
 
 
 def read_tfds(name: str, data_dir: str | None, size: int) -> tuple[list[np.ndarray], str]:
-    """x_train, y_train, x_test, y_test of a TFDS dataset, and a note of what was resized.
+    """x_train, y_train, x_test, y_test of a TFDS dataset, and a note: stored as JPEG, resized.
 
     Raises:
         InputError: TFDS is not installed or has no such dataset, the dataset has no images with labels,
@@ -62,8 +64,18 @@ def read_tfds(name: str, data_dir: str | None, size: int) -> tuple[list[np.ndarr
             labels.append(example["label"])
         arrays += [np.stack(images), np.array(labels, np.int64)]
     resized = shapes - {(size, size, 3)}
-    example = "x".join(map(str, min(resized))) if resized else ""
-    return arrays, f"images (such as {example}) resized to {size}x{size} RGB" if resized else ""
+    notes = ["JPEG copies of the images"] if _stored_as_jpeg(builder) else []
+    if resized:
+        notes.append(f"images (such as {'x'.join(map(str, min(resized)))}) resized to {size}x{size} RGB")
+    return arrays, ", ".join(notes)
+
+
+def _stored_as_jpeg(builder: Any) -> bool:
+    """Whether the first image is a JPEG, which is not to the bit what was photographed or published."""
+    from tensorflow_datasets import as_numpy, decode
+
+    stored = builder.as_dataset("train[:1]", decoders={"image": decode.SkipDecoding()})
+    return next(iter(as_numpy(stored)))["image"].startswith(JPEG)
 
 
 def _online() -> bool:

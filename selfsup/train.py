@@ -2,26 +2,25 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import keras
 
 from selfsup import devices, probe
-from selfsup.callbacks import EpochLog, Progress, duration
+from selfsup.callbacks import EigenspaceLog, EpochLog, Progress, TensorBoardLog
 from selfsup.config import METHODS, Config
 from selfsup.datasets import Dataset, batches, load_dataset
+from selfsup.durations import duration
 from selfsup.encoder import FILENAME, export_encoder, probed_model
 from selfsup.errors import InputError
+from selfsup.estimate import forward_seconds, training_seconds
 from selfsup.model import SiameseModel
 from selfsup.results import Result, check_workdir, claim_workdir, commit
 
 STEPS_PER_EXECUTION = 16
 LONG = 2 * 3600
-FORWARDS_PER_STEP = {"tensorflow": 9.0, "jax": 13.0}
-"""Forward passes of a batch at inference that take as long as a step with EMA, on a CPU (measured)."""
-WITHOUT_EMA = 0.75
 
 
 class Clock:
@@ -43,20 +42,22 @@ class Clock:
         return {name: round(value, 3) for name, value in seconds.items()}
 
 
-def run(config: Config, workdir: str | Path | None = None) -> Result:
+def run(config: Config, workdir: str | Path | None = None, tensorboard: bool = False) -> Result:
     """Pre-trains, probes and records; a run that has finished before is only read.
 
-    Leaves in `workdir`: config.json, log.csv, timing.csv, encoder.keras and, last of all, result.json.
+    Leaves in `workdir`: config.json, log.csv, timing.csv, eigenspace.npz, encoder.keras and, last of all,
+    result.json.
 
     Args:
         config: what to run.
         workdir: where; default `config.default_workdir`.
+        tensorboard: whether to write the scalars for TensorBoard as well, below `workdir`.
 
     Returns:
         The record, as `result.json` has it.
 
     Raises:
-        InputError: the data cannot be used, or the workdir cannot, before any training.
+        InputError: the data cannot be used, or the workdir or TensorBoard cannot, before any training.
     """
     workdir = Path(workdir or config.default_workdir)
     if (finished := check_workdir(workdir, config)) is not None:
@@ -70,25 +71,30 @@ def run(config: Config, workdir: str | Path | None = None) -> Result:
             raise InputError(
                 f"batch_size {config.batch_size} is larger than the {len(data.x_train)} training images"
             )
+        log = EpochLog(workdir, steps * config.batch_size)
+        eigenspaces = EigenspaceLog(workdir, config.record_every)
+        progress = Progress(config.epochs, steps, config.batch_size)
+        callbacks = [progress, log, eigenspaces]
+        if tensorboard:
+            callbacks.append(TensorBoardLog(workdir, log, eigenspaces))
         claim_workdir(workdir, config)
         keras.utils.set_random_seed(config.seed)
         model = SiameseModel(config, data.x_train, data.mean, data.std)
         model.compile(steps_per_execution=_largest_divisor(steps, STEPS_PER_EXECUTION))
         model.rank_every = min(model.rank_every, steps)
         probed = probed_model(model.backbone, model.projector, reuse=config.projector_layers > 2)
+        probes = (*probed.output, "knn")
     precision = devices.resolve_precision(config.precision)
     parameters = sum(math.prod(v.shape) for v in model.trainable_variables)
     _announce(config, data, workdir, precision, parameters)
-    if not devices.on_gpu():
-        _announce_time(config, probed, data, steps)
+    if (forward := forward_seconds(config, probed, data)) is not None:
+        _announce_time(training_seconds(config, forward, len(data.x_train)))
     accuracy = {}
     if config.probe_untrained:
         with clock.part("probe"):
-            accuracy["untrained_linear"] = _probe(probed, data, config)["linear"]
+            accuracy["untrained_linear"] = _probe(probed, data, config, ("linear",))["linear"]
         print(f"linear probe of the untrained network: {accuracy['untrained_linear']:.2f} %")
 
-    log = EpochLog(workdir, steps * config.batch_size)
-    progress = Progress(config.epochs, steps, config.batch_size)
     with clock.part("train"):
         model.fit(
             batches(len(data.x_train), config.batch_size, config.seed),
@@ -96,10 +102,10 @@ def run(config: Config, workdir: str | Path | None = None) -> Result:
             epochs=config.epochs,
             shuffle=False,
             verbose=0,
-            callbacks=[progress, log],
+            callbacks=callbacks,
         )
     with clock.part("probe"):
-        accuracy |= {"linear": None, "knn": None} if log.diverged else _probe(probed, data, config)
+        accuracy |= dict.fromkeys(probes) if log.diverged else _probe(probed, data, config, probes)
     export_encoder(model.backbone, config.width, workdir / FILENAME)
     result = Result(
         config=config.to_dict(),
@@ -118,16 +124,17 @@ def run(config: Config, workdir: str | Path | None = None) -> Result:
     return result
 
 
-def _probe(probed: keras.Model, data: Dataset, config: Config) -> dict[str, float]:
-    """Accuracies in percent: a linear probe on each output of `probed`, k-NN on the backbone's."""
+def _probe(probed: keras.Model, data: Dataset, config: Config, names: Sequence[str]) -> dict[str, float]:
+    """Accuracies in percent by name: linear probes on outputs of `probed`, and "knn" on the backbone's."""
     train, test = (probe.embed(probed, x, data.mean, data.std) for x in (data.x_train, data.x_test))
-    accuracy = {
-        name: probe.linear_probe(
-            train[name], data.y_train, test[name], data.y_test, config.probe_epochs, seed=config.seed
-        )
-        for name in train
-    }
-    accuracy["knn"] = probe.knn(train["linear"], data.y_train, test["linear"], data.y_test)
+    train["knn"], test["knn"] = train["linear"], test["linear"]
+    accuracy = {}
+    for name in names:
+        features = (train[name], data.y_train, test[name], data.y_test)
+        if name == "knn":
+            accuracy[name] = probe.knn(*features)
+        else:
+            accuracy[name] = probe.linear_probe(*features, config.probe_epochs, seed=config.seed)
     return {name: round(value, 2) for name, value in accuracy.items()}
 
 
@@ -143,15 +150,7 @@ def _announce(config: Config, data: Dataset, workdir: Path, precision: str, para
     print(f"workdir  {workdir}", flush=True)
 
 
-def _announce_time(config: Config, probed: keras.Model, data: Dataset, steps: int) -> None:
-    """On a CPU, how long the training will take, from the forward pass as it is measured here."""
-    images = data.x_train[: config.batch_size]
-    probe.embed(probed, images, data.mean, data.std)
-    began = time.perf_counter()
-    probe.embed(probed, images, data.mean, data.std)
-    forward = time.perf_counter() - began
-    passes = FORWARDS_PER_STEP[keras.backend.backend()] * (1.0 if config.ema else WITHOUT_EMA)
-    seconds = config.epochs * steps * forward * passes
+def _announce_time(seconds: float) -> None:
     print(f"time     about {duration(seconds)} of training, estimated from a forward pass on this machine")
     if seconds > LONG:
         print("         lighter: --preset=lite (width 16, 10 epochs) or --preset=quick (no data needed)")

@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 
-from selfsup.callbacks import EpochLog, duration
+from selfsup.callbacks import EpochLog
 
 
 class Stub(keras.Model):
@@ -46,7 +46,3 @@ def test_divergence_stops_training(tmp_path):
     end(log, 0, loss=float("nan"), rank=float("nan"))
     assert log.diverged
     assert log.model.stop_training
-
-
-def test_duration():
-    assert [duration(s) for s in (5, 600, 12_000)] == ["5 s", "10 min", "3 h 20 min"]

@@ -23,20 +23,6 @@ def test_effective_rank(rng):
     assert np.isnan(rank(np.full((2, 2), np.nan)))
 
 
-@pytest.mark.parametrize(
-    ("epochs", "rank", "std", "collapsed"),
-    [
-        (4, 1.0, 0.0, False),
-        (5, 1.9, 0.8, True),
-        (5, 2.0, 0.8, False),
-        (9, 8.0, 0.09, True),
-        (9, 8.0, 0.1, False),
-    ],
-)
-def test_collapse_rule(epochs, rank, std, collapsed):
-    assert monitor.is_collapsed(epochs, rank, std) is collapsed
-
-
 def test_embedding_std(rng):
     sphere = rng.normal(size=(4000, 128)).astype(np.float32)
     assert float(monitor.embedding_std(sphere, sphere)) == pytest.approx(1, abs=0.01)

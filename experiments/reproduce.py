@@ -1,0 +1,124 @@
+"""The report's tables and figures from real runs: makes the runs that are missing, then REPORT.md."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import cli
+from processes import Processes
+from selfsup import grid
+from selfsup.durations import duration
+from selfsup.errors import InputError
+from selfsup.options import OPTION_GROUPS, Option
+from selfsup.registry import EXPERIMENTS, PARTS, PRESETS, canonical
+from selfsup.results import read_result
+
+FAILED, INTERRUPTED = 1, 130
+
+ABOUT = """\
+Makes the runs behind the report's tables and figures, one after the other, and writes REPORT.md and
+report.html. Finished runs are kept, so that the same command goes on where it was stopped.
+
+  python experiments/reproduce.py --preset=quick                        half an hour on two cores
+  python experiments/reproduce.py --preset=paper --seeds=3              the report's setting, for a GPU
+  python experiments/reproduce.py --preset=paper --seeds=3 --shard=2/8  the second of eight machines' share"""
+
+OWN = {
+    "preset": (Option("scale of the runs", str, choices=tuple(PRESETS)), "paper"),
+    "seeds": (Option("runs per experiment; a verdict needs at least 2", int, low=1), 1),
+    "only": (
+        Option(f"parts ({', '.join(PARTS)}) or experiments, with commas", str, "all; quick: no weight_decay"),
+        None,
+    ),
+    "out": (Option("folder of the runs and the report", str, "runs/reproduce/PRESET"), None),
+    "shard": (Option("I/N: make the I-th of N shares of the runs only", str), None),
+    "dry_run": (Option("print what would run, and how long it would take", bool), False),
+    "report_only": (Option("make no run, write the report of those that are there", bool), False),
+}
+_FIXED = {"seed", "probe_untrained", *(name for e in EXPERIMENTS.values() for name in e.settings)}
+GROUPS = {
+    title: chosen
+    for title, group in OPTION_GROUPS.items()
+    if title != "Method"
+    and (chosen := {name: option for name, option in group.items() if name not in _FIXED})
+}
+
+
+def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
+    """Plans, runs, reports; returns the exit status."""
+    preset = values["preset"]
+    out = Path(values["out"] or f"runs/reproduce/{preset}")
+    default = [part for part in PARTS if preset != "quick" or part != "weight_decay"]
+    chosen = values["only"].split(",") if values["only"] else default
+    jobs = grid.plan(preset, chosen, values["seeds"], out, overrides)
+    if values["shard"]:
+        jobs = grid.shard(jobs, values["shard"])
+    if values["dry_run"]:
+        return dry_run(jobs)
+    failed = {}
+    if values["report_only"]:
+        if not grid.collect(out):
+            raise InputError(f"no run has ended in {out}; check --out and --preset")
+    else:
+        try:
+            failed = Processes(jobs, preset, overrides).run()
+        except KeyboardInterrupt:
+            print("\ninterrupted; the same command goes on from the runs that are finished", file=sys.stderr)
+            return INTERRUPTED
+    for path in write_report(out, values["only"] and chosen):
+        print(path)
+    for job, reason in failed.items():
+        print(f"failed: {job.experiment}, seed {job.seed}: {reason}", file=sys.stderr)
+    return FAILED if failed else 0
+
+
+def write_report(out: Path, parts: Sequence[str] | None) -> list[Path]:
+    """Writes REPORT.md and report.html; by default of all parts that runs in `out` belong to."""
+    from selfsup.report import Report
+
+    if parts is None:
+        present = {run.experiment for run in grid.collect(out)}
+        parts = [name for name, part in PARTS.items() if present & set(map(canonical, part.experiments))]
+    return Report(out, [name for name in parts if name in PARTS]).write()
+
+
+def dry_run(jobs: Sequence[grid.Job]) -> int:
+    """Prints the plan, with an estimate of the time it takes; the exit status."""
+    for job in jobs:
+        print(f"{job.state:12}{job.experiment:36}seed {job.seed}  {job.workdir}")
+    todo = [job for job in jobs if job.state != "finished"]
+    print(f"{len(jobs)} runs, {len(todo)} of them to make", end="")
+    seconds = estimate(jobs, todo) if todo else 0.0
+    print(
+        ": "
+        + (
+            "no estimate before one has finished on a GPU"
+            if seconds is None
+            else f"about {duration(seconds)}"
+        )
+    )
+    return 0
+
+
+def estimate(jobs: Sequence[grid.Job], todo: Sequence[grid.Job]) -> float | None:
+    """Seconds of the runs in `todo`: by those that have finished, else by a forward pass timed here."""
+    done = [read_result(job.workdir).seconds["total"] for job in jobs if job.state == "finished"]
+    if done:
+        return len(todo) * sum(done) / len(done)
+    with cli.silent_stderr():
+        from selfsup.estimate import total_seconds
+    return total_seconds([job.config for job in todo])
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line `argv`, program name first, and returns its exit status."""
+    return cli.main(cli.CommandLine(ABOUT, OWN, GROUPS), execute, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,57 @@
+"""A Markdown report as one HTML file."""
+
+import base64
+import html
+import re
+from pathlib import Path
+
+import markdown
+
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<link rel="icon" href="data:,">
+<title>{title}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto;
+  padding: 0 1rem }}
+h2 {{ margin-top: 2.5rem; border-bottom: 1px solid #ccc }}
+table {{ border-collapse: collapse; font-size: 0.9rem; width: 100% }}
+th, td {{ text-align: left; vertical-align: top; padding: 0.3rem 0.6rem; border-bottom: 1px solid #ddd }}
+th {{ border-bottom: 2px solid #888 }}
+img {{ max-width: 100%; display: block; margin: 1.5rem auto 0 }}
+em {{ color: #555 }}
+small {{ color: #555 }}
+blockquote {{ margin: 1rem 0; padding: 0.5rem 1rem; background: #fff1d6; border-left: 0.4rem solid #d55e00 }}
+.holds {{ color: #00684c; font-weight: bold; white-space: nowrap }}
+.does {{ color: #b34700; font-weight: bold; white-space: nowrap }}
+.undecided {{ color: #555; white-space: nowrap }}
+</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
+
+
+def to_html(text: str, folder: Path) -> str:
+    """A page that opens from disk without a network: the Markdown `text`, its figures inside as SVG.
+
+    Args:
+        text: with images as paths of PNG files in `folder`; an SVG of the same name lies beside each.
+        folder: where the paths start.
+    """
+
+    def inline(match: re.Match) -> str:
+        svg = (folder / match[1]).with_suffix(".svg").read_bytes()
+        return f'src="data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"'
+
+    body = markdown.markdown(text, extensions=["tables"])
+    body = re.sub(r'src="([^":]+\.png)"', inline, body)
+    body = re.sub(
+        r"<td>(holds|does not hold|undecided)</td>", lambda m: f'<td class="{m[1]}">{m[1]}</td>', body
+    )
+    return PAGE.format(title=html.escape(text.splitlines()[0].lstrip("# ")), body=body)
