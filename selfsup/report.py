@@ -33,6 +33,12 @@ NOTES = {
     "configuration does not have, and trains the predictor by SGD: so the published figures stand beside "
     "`directpred_deep`, and `sgd_deep` is what that code most likely ran.",
 }
+RULES = f"""\
+A claim *holds* if, for each of its checks, the Welch 95 % interval of the difference of means lies wholly
+inside what is asked, and *does not hold* if for one it lies wholly outside. Otherwise, and with fewer than
+two seeds, it is *undecided*. To *reach* is to be at most 1 point below. A run has collapsed if, after at
+least {collapse.MIN_EPOCHS} epochs, the effective rank of F is below {collapse.RANK:g} or the embedding
+std below {collapse.STD:g}, both as means over the epoch."""
 
 
 class Report:
@@ -75,14 +81,7 @@ class Report:
         yield from self._heading()
         yield "## The paper's claims"
         yield self._claims()
-        yield (
-            "A claim *holds* if, for each of its checks, the Welch 95 % interval of the difference of means "
-            "lies wholly inside what is asked, and *does not hold* if for one it lies wholly outside. "
-            "Otherwise, and with fewer than two seeds, it is *undecided*. To *reach* is to be at most 1 "
-            f"point below. A run has collapsed if, after at least {collapse.MIN_EPOCHS} epochs, the effective "
-            f"rank of F is below {collapse.RANK:g} or the embedding std below {collapse.STD:g}, both as means "
-            "over the epoch."
-        )
+        yield RULES
         finished = [cell for cell in self._cells_of(self.parts) if cell.n]
         if finished:
             yield self._figure("accuracies", "Published accuracies and ours", plots.accuracy_dots(finished))

@@ -1,12 +1,17 @@
-"""Shared fixtures: random arrays, and a tiny dataset on disk."""
+"""Shared fixtures: random arrays, a tiny dataset on disk, and records of runs that never ran."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 import pytest
+
+from selfsup.recordings import LOG_FIELDS, Eigenspaces
+from selfsup.registry import make_config
+from selfsup.results import Result, write_json
 
 
 @pytest.fixture
@@ -27,3 +32,63 @@ def tiny_npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "tiny.npz"
     np.savez(path, **arrays)
     return path
+
+
+def fake_result(
+    experiment: str, accuracy: float | None, preset: str = "paper", seed: int = 0, **changed: object
+) -> Result:
+    """A result as a run of an experiment would leave it; None: it diverged."""
+    config = make_config(preset, experiment, seed=seed)
+    accuracies = {"linear": accuracy, "knn": accuracy}
+    if config.projector_layers > 2:
+        accuracies["linear_reused"] = None if accuracy is None else accuracy - 2
+    sizes = {"train": 50_000, "test": 10_000, "classes": 10}
+    fields = {
+        "config": config.to_dict(),
+        "accuracy": accuracies,
+        "collapsed": False,
+        "diverged": accuracy is None,
+        "monitor": {"loss": -1.5, "embedding_std": 0.8, "effective_rank": 8.0, "asymmetry": 0.1},
+        "seconds": {"load": 1.0, "train": 50.0, "probe": 9.0, "total": 60.0},
+        "images_per_second": 100.0,
+        "parameters": 1000,
+        "environment": {
+            "backend": "tensorflow",
+            "device": "a device",
+            "precision": "float32",
+            "python": "3.11.7",
+            "system": "Linux",
+            "versions": {"keras": "3.15.1"},
+        },
+        "dataset": {
+            "name": config.dataset, **sizes, "mean": [0.5] * 3, "std": [0.2] * 3,
+            "fingerprint": "0" * 16, "note": "",
+        },
+        "commit": "c0ffee",
+    }  # fmt: skip
+    return Result(**{**fields, **changed})
+
+
+def fake_recording(seed: int = 0, epochs: Sequence[int] = (1, 2, 3), dims: int = 16) -> Eigenspaces:
+    """Eigenspaces of a random F that loses rank and of a W_p that aligns with it."""
+    rng = np.random.default_rng(seed)
+    u = np.linalg.qr(rng.normal(size=(dims, dims)))[0]
+    noise = rng.normal(size=(dims, dims)) / dims
+    recorded = Eigenspaces.measure(0, noise)
+    for epoch in epochs:
+        s = np.logspace(-1 - epoch, 1, dims)
+        recorded += Eigenspaces.measure(
+            epoch, u @ np.diag(np.sqrt(s)) @ u.T + noise / epoch, u @ np.diag(s) @ u.T
+        )
+    return recorded
+
+
+def write_fake_run(workdir: Path, result: Result) -> None:
+    """The records of a finished run, as `selfsup.run` and the grid read them."""
+    workdir.mkdir(parents=True)
+    write_json(workdir / "config.json", result.config)
+    epochs = range(1, result.config["epochs"] + 1)
+    rows = [f"{epoch},{-2 + 1 / epoch},0.8,{4 + epoch},0.1" for epoch in epochs]
+    (workdir / "log.csv").write_text("\n".join([",".join(LOG_FIELDS), *rows]) + "\n")
+    fake_recording(result.config["seed"]).write(workdir)
+    result.write(workdir)

@@ -1,11 +1,18 @@
+import sys
+
 import keras
 import numpy as np
+import pytest
 
-from selfsup.callbacks import EpochLog
+from selfsup.callbacks import EigenspaceLog, EpochLog, TensorBoardLog
+from selfsup.errors import InputError
+from selfsup.recordings import read_eigenspaces
 
 
 class Stub(keras.Model):
-    """What the log reads of a model."""
+    """What the logs read of a model."""
+
+    correlation = np.diag([1.0, 2.0, 3.0, 4.0])
 
     def predictor_weight(self):
         return np.eye(4)
@@ -46,3 +53,60 @@ def test_divergence_stops_training(tmp_path):
     end(log, 0, loss=float("nan"), rank=float("nan"))
     assert log.diverged
     assert log.model.stop_training
+
+
+def record(tmp_path, epochs, every):
+    log = EigenspaceLog(tmp_path, every)
+    log.set_model(Stub())
+    log.set_params({"epochs": epochs})
+    log.on_train_begin()
+    for epoch in range(epochs):
+        log.on_epoch_end(epoch)
+    return log
+
+
+@pytest.mark.parametrize(
+    ("epochs", "every", "expected"),
+    [(12, 5, [0, 1, 6, 11, 12]), (11, 5, [0, 1, 6, 11]), (3, 1, [0, 1, 2, 3]), (1, 5, [0, 1])],
+)
+def test_eigenspaces_are_recorded_untrained_first_every_few_and_last(tmp_path, epochs, every, expected):
+    record(tmp_path, epochs, every)
+    found = read_eigenspaces(tmp_path)
+    assert found.epoch.tolist() == expected
+    np.testing.assert_allclose(found.correlation_eigenvalues[-1], [1, 2, 3, 4], rtol=1e-6)
+
+
+def test_a_recording_starts_anew_with_its_training(tmp_path):
+    record(tmp_path, 6, 1)
+    record(tmp_path, 2, 1)
+    assert read_eigenspaces(tmp_path).epoch.tolist() == [0, 1, 2]
+
+
+def test_tensorboard_has_the_same_scalars(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    tensor_util = pytest.importorskip("tensorboard.util.tensor_util")
+    log = epoch_log(tmp_path)
+    eigenspaces = record(tmp_path, 1, 5)
+    board = TensorBoardLog(tmp_path, log, eigenspaces)
+    board.on_train_begin()
+    end(log, 0, loss=-1.5, rank=3.0)
+    board.on_epoch_end(0)
+    board.on_train_end()
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+
+    def last(name):
+        event = events.Tensors(name)[-1]
+        return event.step, float(tensor_util.make_ndarray(event.tensor_proto))
+
+    assert last("training/loss") == (1, -1.5)
+    assert last("training/effective_rank") == (1, 3.0)
+    assert last("eigenspace/F/largest_eigenvalue") == (1, 4.0)
+    assert last("eigenspace/alignment/mean") == (1, pytest.approx(1.0))
+    assert last("eigenspace/W_p/asymmetry") == (1, 0.0)
+
+
+def test_tensorboard_that_is_missing_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard.summary", None)
+    with pytest.raises(InputError, match="pip install tensorboard"):
+        TensorBoardLog(tmp_path, epoch_log(tmp_path), record(tmp_path, 1, 1))

@@ -36,3 +36,16 @@ def test_asymmetry():
     assert eigenspace.asymmetry(np.array([[0.0, 1.0], [-1.0, 0.0]])) == 2
     assert eigenspace.asymmetry(np.array([[1.0, 2.0], [0.0, 1.0]])) == pytest.approx(4 / 4)
     assert eigenspace.asymmetry(np.zeros((2, 2))) == 0
+
+
+def test_predictor_spectrum_are_sorted_real_parts():
+    rotation = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, -3.0]])
+    np.testing.assert_allclose(eigenspace.predictor_spectrum(rotation), [-3, 0, 0], atol=1e-12)
+
+
+def test_effective_rank():
+    assert eigenspace.effective_rank(np.array([0.0, 0.0, 2.0, 2.0])) == pytest.approx(2)
+    p = np.array([0.7, 0.2, 0.1])
+    assert eigenspace.effective_rank(9 * p) == pytest.approx(np.prod(p**-p))
+    assert eigenspace.effective_rank(np.array([-1e-9, 0.0, 5.0])) == pytest.approx(1)
+    assert eigenspace.effective_rank(np.zeros(3)) == 1

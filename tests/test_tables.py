@@ -1,0 +1,64 @@
+import pytest
+from conftest import fake_result
+
+from selfsup.tables import HEADER, make_cells, table_rows
+
+
+def row(*arguments):
+    (text,) = table_rows(make_cells(*arguments))
+    return dict(zip(HEADER, text, strict=True))
+
+
+def test_mean_and_deviation_over_seeds():
+    results = [fake_result("byol", accuracy, seed=seed) for seed, accuracy in enumerate((84.0, 85.0, 86.0))]
+    (cell,) = make_cells("byol", results)
+    assert (cell.n, cell.mean, cell.std) == (3, 85.0, 1.0)
+    assert cell.difference == pytest.approx(85.0 - 84.2)
+    assert row("byol", results) == {
+        "experiment": "byol",
+        "published, %": "84.2",
+        "ours, %": "85.00 ± 1.00 (n = 3)",
+        "difference": "+0.80",
+        "collapsed": "0 of 3",
+    }
+
+
+def test_one_run_has_no_deviation():
+    found = row("byol", [fake_result("byol", 80.0)])
+    assert found["ours, %"] == "80.00 (n = 1)"
+    assert found["difference"] == "-4.20"
+
+
+def test_a_missing_cell():
+    assert list(row("byol").values()) == ["byol", "84.2", "not run", "-", "-"]
+
+
+def test_failed_and_diverged_runs_are_named_beside_the_others():
+    results = [fake_result("byol", 80.0), fake_result("byol", None, seed=1)]
+    found = row("byol", results, ["out of memory"])
+    assert found["ours, %"] == (
+        "80.00 (n = 1); failed: out of memory; failed: the loss became infinite or not a number"
+    )
+    assert found["collapsed"] == "0 of 1"
+    assert row("byol", [], ["out of memory"])["difference"] == "-"
+
+
+def test_collapse_is_counted_where_the_runs_are_long_enough():
+    results = [
+        fake_result("simsiam_symmetric", 20.0, collapsed=c, seed=s) for s, c in enumerate((True, False))
+    ]
+    assert row("simsiam_symmetric", results)["collapsed"] == "1 of 2"
+    short = fake_result("simsiam_symmetric", 20.0, preset="quick")
+    assert row("simsiam_symmetric", [short])["collapsed"] == "too short to tell"
+
+
+def test_the_deeper_projector_has_a_second_cell():
+    cells = make_cells("directpred_deep", [fake_result("directpred_deep", 82.0)])
+    assert [(cell.name, cell.published, cell.mean) for cell in cells] == [
+        ("directpred_deep", 82.3, 82.0),
+        ("directpred_deep_reused", 80.7, 80.0),
+    ]
+    (plain, reused) = make_cells("sgd_deep", [fake_result("sgd_deep", 82.0)])
+    assert plain.published is None
+    assert plain.difference is None
+    assert reused.mean == 80.0
