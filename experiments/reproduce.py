@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from selfsup import grid
 from selfsup.durations import duration
 from selfsup.errors import InputError
 from selfsup.options import OPTION_GROUPS, Option
-from selfsup.registry import EXPERIMENTS, PARTS, PRESETS, canonical
+from selfsup.registry import EXPERIMENTS, PARTS, PRESETS
 from selfsup.results import read_result
 
 FAILED, INTERRUPTED = 1, 130
@@ -56,6 +56,7 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
     default = [part for part in PARTS if preset != "quick" or part != "weight_decay"]
     chosen = values["only"].split(",") if values["only"] else default
     jobs = grid.plan(preset, chosen, values["seeds"], out, overrides)
+    planned = [job.experiment for job in jobs]
     if values["shard"]:
         jobs = grid.shard(jobs, values["shard"])
     if values["dry_run"]:
@@ -70,21 +71,20 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
         except KeyboardInterrupt:
             print("\ninterrupted; the same command goes on from the runs that are finished", file=sys.stderr)
             return INTERRUPTED
-    for path in write_report(out, values["only"] and chosen):
+    for path in write_report(out, planned):
         print(path)
     for job, reason in failed.items():
         print(f"failed: {job.experiment}, seed {job.seed}: {reason}", file=sys.stderr)
     return FAILED if failed else 0
 
 
-def write_report(out: Path, parts: Sequence[str] | None) -> list[Path]:
-    """Writes REPORT.md and report.html; by default of all parts that runs in `out` belong to."""
+def write_report(out: Path, planned: Iterable[str]) -> list[Path]:
+    """Writes REPORT.md and report.html of all parts that have an experiment planned or run in `out`."""
     from selfsup.report import Report
 
-    if parts is None:
-        present = {run.experiment for run in grid.collect(out)}
-        parts = [name for name, part in PARTS.items() if present & set(map(canonical, part.experiments))]
-    return Report(out, [name for name in parts if name in PARTS]).write()
+    shown = {*planned, *(run.experiment for run in grid.collect(out))}
+    parts = [name for name, part in PARTS.items() if shown & set(part.experiments)]
+    return Report(out, parts).write()
 
 
 def dry_run(jobs: Sequence[grid.Job]) -> int:
@@ -92,16 +92,11 @@ def dry_run(jobs: Sequence[grid.Job]) -> int:
     for job in jobs:
         print(f"{job.state:12}{job.experiment:36}seed {job.seed}  {job.workdir}")
     todo = [job for job in jobs if job.state != "finished"]
-    print(f"{len(jobs)} runs, {len(todo)} of them to make", end="")
     seconds = estimate(jobs, todo) if todo else 0.0
-    print(
-        ": "
-        + (
-            "no estimate before one has finished on a GPU"
-            if seconds is None
-            else f"about {duration(seconds)}"
-        )
+    time = (
+        "no estimate before one has finished, on a GPU" if seconds is None else f"about {duration(seconds)}"
     )
+    print(f"{len(jobs)} runs, {len(todo)} of them to make: {time}")
     return 0
 
 

@@ -1,0 +1,164 @@
+"""The grid's command as users type it, with runs of a tiny network in processes of their own."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import fake_result, write_fake_run
+
+import reproduce
+from selfsup.results import read_result
+
+ROOT = Path(reproduce.__file__).resolve().parent.parent
+TINY = (
+    "--preset=quick",
+    "--width=2",
+    "--epochs=1",
+    "--probe_epochs=2",
+    "--batch_size=16",
+    "--precision=float32",
+)
+
+
+def call(*arguments):
+    return reproduce.main(["reproduce.py", *map(str, arguments)])
+
+
+def flags_for(tiny_npz, out):
+    return [*TINY, "--only=sgd,directcopy", f"--dataset={tiny_npz}", f"--out={out}"]
+
+
+def start(flags):
+    command = [sys.executable, "experiments/reproduce.py", *flags]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def accuracies(out):
+    return {name: read_result(out / "runs" / name / "0").accuracy for name in ("sgd", "directcopy")}
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_npz, tmp_path_factory):
+    """A grid of two runs and what it printed."""
+    out = tmp_path_factory.mktemp("grid")
+    with start(flags_for(tiny_npz, out)) as process:
+        printed = process.communicate()[0]
+        assert process.returncode == 0
+    return out, printed
+
+
+def test_the_grid_says_how_far_it_is_and_where_the_report_is(finished):
+    out, printed = finished
+    assert "2 runs, 0 of them finished before" in printed
+    assert re.search(r"\[1/2\] sgd, seed 0: \d+\.\d\d %, .+; about .+ left", printed)
+    assert "[2/2] directcopy, seed 0" in printed
+    assert f"{out}/REPORT.md" in printed
+    assert "linear probe, last epoch" in (out / "runs" / "sgd" / "0" / "run.log").read_text()
+    assert "| sgd | 83.3 |" in (out / "REPORT.md").read_text()
+
+
+def test_a_second_call_does_nothing(finished, tiny_npz, capsys):
+    out, _ = finished
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    began = time.perf_counter()
+    assert call(*flags_for(tiny_npz, out)) == 0
+    assert time.perf_counter() - began < 10
+    assert "2 runs, 2 of them finished before" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_killed_midway_it_goes_on_to_the_same_accuracies(finished, tiny_npz, tmp_path):
+    flags = flags_for(tiny_npz, tmp_path)
+    with start(flags) as process:
+        while not (tmp_path / "runs" / "directcopy" / "0" / "config.json").exists():
+            time.sleep(0.05)
+            assert process.poll() is None
+        process.kill()
+    deadline = time.monotonic() + 10
+    while _running(str(tmp_path)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not _running(str(tmp_path)), "a run outlived its grid"
+    assert read_result(tmp_path / "runs" / "directcopy" / "0") is None
+    with start(flags) as process:
+        assert "2 runs, 1 of them finished before" in process.communicate()[0]
+        assert process.returncode == 0
+    assert accuracies(tmp_path) == accuracies(finished[0])
+
+
+def test_a_failed_run_is_listed_with_its_reason_and_status_1(tmp_path, capsys):
+    write_fake_run(tmp_path / "runs" / "byol" / "0", fake_result("byol", 70.0, "quick"))
+    flags = ("--preset=quick", f"--out={tmp_path}")
+    assert call(*flags, "--only=sgd", f"--dataset={tmp_path / 'none.npz'}") == 1
+    error = capsys.readouterr().err
+    assert "failed: sgd, seed 0: no file" in error
+    assert "exit status 2" in error
+    text = (tmp_path / "REPORT.md").read_text()
+    assert "none.npz" in text
+    assert "| byol | 84.2 | 70.00 (n = 1) |" in text
+
+
+def _running(word):
+    """Processes of this user with `word` on their command line, this one's ancestors left out."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            text = path.read_text()
+        except OSError:
+            continue
+        if word in text and "run.py" in text and int(path.parent.name) != os.getpid():
+            found.append(text)
+    return found
+
+
+def test_dry_run_prints_the_plan_and_leaves_nothing(tiny_npz, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert (
+        call(*TINY, "--only=table1", "--seeds=2", f"--dataset={tiny_npz}", f"--out={out}", "--dry_run") == 0
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 9
+    assert lines[0].split()[:4] == ["missing", "byol_symmetric", "seed", "0"]
+    assert re.fullmatch(r"8 runs, 8 of them to make: about .+", lines[-1])
+    assert not out.exists()
+
+
+def test_dry_run_estimates_from_finished_runs(tmp_path, capsys):
+    write_fake_run(tmp_path / "runs" / "byol" / "0", fake_result("byol", 70.0, "quick"))
+    assert call("--preset=quick", "--only=table1", f"--out={tmp_path}", "--dry_run") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "4 runs, 3 of them to make: about 3 min"
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path, capsys, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reproduce.Processes, "run", interrupt)
+    assert call("--preset=quick", f"--out={tmp_path}") == 128 + signal.SIGINT
+    assert "the same command goes on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--only=table7"], "table7"),
+        (["--shard=3/2"], "shard"),
+        (["--seeds=0"], "at least 1"),
+        (["--report_only"], "no run has ended"),
+        (["--method=byol"], "method"),
+        (["--learning_rate=1"], "learning_rate"),
+        (["--width=0"], "width"),
+    ],
+)
+def test_bad_input_gets_one_line_and_status_2(flags, named, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert call("--preset=quick", f"--out={out}", *flags) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert named in error
+    assert not out.exists()
