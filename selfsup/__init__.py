@@ -17,11 +17,18 @@ _HOME = {
     "make_config": "registry",
     "InputError": "errors",
     "SiameseModel": "model",
+    "Eigenspaces": "recordings",
+    "Encoder": "encoder",
+    "Report": "report",
     "load_dataset": "datasets",
     "load_encoder": "encoder",
+    "read_eigenspaces": "recordings",
+    "read_log": "recordings",
+    "read_result": "results",
+    "resnet18": "resnet",
     "run": "train",
 }
-_MODULES = ("augment", "eigenspace", "losses", "monitor", "optimizers", "predictors", "probe")
+_MODULES = ("augment", "eigenspace", "losses", "monitor", "optimizers", "plots", "predictors", "probe")
 
 __all__ = [*_HOME, *_MODULES]
 

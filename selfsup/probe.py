@@ -133,20 +133,38 @@ def knn(
     Args:
         x_train, x_test: features float32 [N, D].
         y_train, y_test: classes int [N], from 0.
-        k: neighbours, at most the number of training features.
+        k: neighbours.
         temperature: T.
         batch_size: test features at a time.
     """
-    k = min(k, len(x_train))
-    bank, queries = (
-        x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (x_train, x_test)
-    )
-    votes_of = np.eye(int(max(y_train.max(), y_test.max())) + 1, dtype=np.float32)[y_train]
-    correct = 0
+    indices, cosines = nearest(x_train, x_test, k, batch_size)
+    weights = np.exp(cosines / temperature)
+    votes = np.zeros((len(x_test), int(max(y_train.max(), y_test.max())) + 1))
+    for rank in range(indices.shape[1]):
+        votes[np.arange(len(x_test)), y_train[indices[:, rank]]] += weights[:, rank]
+    return float(np.mean(np.argmax(votes, axis=1) == y_test) * 100.0)
+
+
+def nearest(
+    bank: np.ndarray, queries: np.ndarray, k: int, batch_size: int = 500
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k features of largest cosine with each query, the nearest first.
+
+    Args:
+        bank, queries: features float32 [N, D] and [Q, D].
+        k: neighbours, at most N.
+        batch_size: queries at a time.
+
+    Returns:
+        Their indices into the bank, int [Q, k], and cosines [Q, k].
+    """
+    k = min(k, len(bank))
+    bank, queries = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (bank, queries))
+    found = []
     for start in range(0, len(queries), batch_size):
-        similarity = queries[start : start + batch_size] @ bank.T
-        nearest = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
-        weight = np.exp(np.take_along_axis(similarity, nearest, axis=1) / temperature)
-        votes = np.einsum("qk,qkc->qc", weight, votes_of[nearest])
-        correct += int(np.sum(np.argmax(votes, axis=1) == y_test[start : start + batch_size]))
-    return 100.0 * correct / len(queries)
+        cosines = queries[start : start + batch_size] @ bank.T
+        indices = np.argpartition(-cosines, k - 1, axis=1)[:, :k]
+        order = np.argsort(-np.take_along_axis(cosines, indices, axis=1), axis=1)
+        indices = np.take_along_axis(indices, order, axis=1)
+        found.append((indices, np.take_along_axis(cosines, indices, axis=1)))
+    return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))

@@ -49,6 +49,14 @@ def test_knn_equals_a_loop(rng):
     assert probe.knn(x, y, x_test, y_test, k=20, batch_size=7) == pytest.approx(100 * correct / 30)
 
 
+def test_nearest_are_in_order(rng):
+    bank, queries = rng.normal(size=(30, 5)), rng.normal(size=(8, 5))
+    indices, cosines = probe.nearest(bank, queries, k=4, batch_size=3)
+    every = queries @ bank.T / np.linalg.norm(queries, axis=1)[:, None] / np.linalg.norm(bank, axis=1)
+    np.testing.assert_array_equal(indices, np.argsort(-every, axis=1)[:, :4])
+    np.testing.assert_allclose(cosines, -np.sort(-every, axis=1)[:, :4])
+
+
 def test_knn_with_fewer_images_than_neighbours(rng):
     x, y = blobs(rng, 12, spread=0.01)
     assert probe.knn(x, y, x, y) == 100
