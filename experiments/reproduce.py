@@ -16,9 +16,10 @@ from selfsup.durations import duration
 from selfsup.errors import InputError
 from selfsup.options import OPTION_GROUPS, Option
 from selfsup.registry import EXPERIMENTS, PARTS, PRESETS
-from selfsup.results import read_result
+from selfsup.results import RESULT, read_result
 
 FAILED, INTERRUPTED = 1, 130
+REPORT, PAGE = "REPORT.md", "report.html"
 
 ABOUT = """\
 Makes the runs behind the report's tables and figures, one after the other, and writes REPORT.md and
@@ -71,20 +72,28 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
         except KeyboardInterrupt:
             print("\ninterrupted; the same command goes on from the runs that are finished", file=sys.stderr)
             return INTERRUPTED
-    for path in write_report(out, planned):
-        print(path)
+    if values["report_only"] or not up_to_date(out):
+        write_report(out, planned)
+    print(f"report: {out / REPORT} and {out / PAGE}")
     for job, reason in failed.items():
         print(f"failed: {job.experiment}, seed {job.seed}: {reason}", file=sys.stderr)
     return FAILED if failed else 0
 
 
-def write_report(out: Path, planned: Iterable[str]) -> list[Path]:
+def up_to_date(out: Path) -> bool:
+    """Whether the report is younger than every record."""
+    page = out / PAGE
+    records = [path for name in (RESULT, grid.FAILURE) for path in out.glob(f"{grid.RUNS}/*/*/{name}")]
+    return page.exists() and all(path.stat().st_mtime < page.stat().st_mtime for path in records)
+
+
+def write_report(out: Path, planned: Iterable[str]) -> None:
     """Writes REPORT.md and report.html of all parts that have an experiment planned or run in `out`."""
     from selfsup.report import Report
 
     shown = {*planned, *(run.experiment for run in grid.collect(out))}
     parts = [name for name, part in PARTS.items() if shown & set(part.experiments)]
-    return Report(out, parts).write()
+    Report(out, parts).write()
 
 
 def dry_run(jobs: Sequence[grid.Job]) -> int:

@@ -50,6 +50,7 @@ def to_html(text: str, folder: Path) -> str:
         return f'src="data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"'
 
     body = markdown.markdown(text, extensions=["tables"])
+    body = body.replace("(n = ", "(n&nbsp;=&nbsp;").replace(" ± ", "&nbsp;±&nbsp;")
     body = re.sub(r'src="([^":]+\.png)"', inline, body)
     body = re.sub(
         r"<td>(holds|does not hold|undecided)</td>", lambda m: f'<td class="{m[1]}">{m[1]}</td>', body

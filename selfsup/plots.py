@@ -45,7 +45,7 @@ def eigenspaces(runs: Mapping[str, Eigenspaces]) -> Figure:
     """The report's Figures 2 to 4: the eigenspaces of F and W_p over a training, a row per run.
 
     The four panels of a row: eigenvalues of F, of W_p, the alignment of W_p with F's eigenvectors, each
-    over the index in ascending order of eigenvalues, and the asymmetry of W_p over the epochs.
+    over the index in descending order of eigenvalues, and the asymmetry of W_p over the epochs.
 
     Args:
         runs: recordings by title, in the order of the rows; rows share their axes.
@@ -65,7 +65,7 @@ def eigenspaces(runs: Mapping[str, Eigenspaces]) -> Figure:
         titles = ("eigenvalues of $F$", "eigenvalues of $W_p$", "alignment", "asymmetry of $W_p$")
         for ax, title in zip(axes[0], titles, strict=True):
             ax.set_title(title)
-        for ax, label in zip(axes[-1], ("index, ascending",) * 3 + ("epoch",), strict=True):
+        for ax, label in zip(axes[-1], ("sorted eigenvalue index",) * 3 + ("epoch",), strict=True):
             ax.set_xlabel(label)
         bar = figure.colorbar(ScalarMappable(norm, EPOCHS), ax=axes, fraction=0.02, pad=0.01)
         bar.set_label("epoch")
@@ -79,7 +79,7 @@ def _draw_eigenspaces(row: Sequence[Axes], run: Eigenspaces, norm: Normalize) ->
     for ax, values in zip(row, spectra, strict=False):
         for epoch, line in zip(run.epoch, values, strict=True):
             if epoch > 0 and np.isfinite(line).all():
-                ax.plot(np.arange(len(line)), line, color=EPOCHS(norm(epoch)), label=f"epoch {epoch}")
+                ax.plot(np.arange(len(line)), line[::-1], color=EPOCHS(norm(epoch)), label=f"epoch {epoch}")
     row[2].set_ylim(-1.05, 1.05)
     row[3].plot(run.epoch, run.asymmetry, color="0.6", zorder=1)
     row[3].scatter(run.epoch, run.asymmetry, c=EPOCHS(norm(run.epoch)), s=16, zorder=2)

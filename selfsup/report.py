@@ -63,15 +63,13 @@ class Report:
                 self.cells[cell.name] = cell
         self.results = [run.result for run in self._shown() if run.result]
 
-    def write(self) -> list[Path]:
-        """Writes the figures, REPORT.md and report.html; returns the paths of the last two."""
+    def write(self) -> None:
+        """Writes the figures, REPORT.md and, last, report.html."""
         (self.out / FIGURES).mkdir(parents=True, exist_ok=True)
         text = "\n\n".join(self._blocks()) + "\n"
-        documents = {"REPORT.md": text, "report.html": to_html(text, self.out)}
-        for name, content in documents.items():
+        for name, content in {"REPORT.md": text, "report.html": to_html(text, self.out)}.items():
             with replacing(self.out / name) as file:
                 file.write(content)
-        return [self.out / name for name in documents]
 
     def _shown(self) -> list[Run]:
         names = dict.fromkeys(canonical(name) for part in self.parts for name in PARTS[part].experiments)

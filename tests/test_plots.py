@@ -34,7 +34,7 @@ def test_the_four_panels_show_the_recording():
     figure = plots.eigenspaces({"healthy": HEALTHY})
     of_f, of_w, alignment, asymmetry = figure.axes[:4]
     assert [line.get_label() for line in of_f.lines] == ["epoch 1", "epoch 6"]
-    for ax, expected in ((of_f, [0.1, 1, 10]), (of_w, [0.2, 0.4, 0.6]), (alignment, [0, 1 / 3, 2 / 3])):
+    for ax, expected in ((of_f, [10, 1, 0.1]), (of_w, [0.6, 0.4, 0.2]), (alignment, [2 / 3, 1 / 3, 0])):
         for line in ax.lines:
             np.testing.assert_array_equal(line.get_xdata(), [0, 1, 2])
             np.testing.assert_allclose(line.get_ydata(), expected, rtol=1e-6)

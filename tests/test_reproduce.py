@@ -57,7 +57,7 @@ def test_the_grid_says_how_far_it_is_and_where_the_report_is(finished):
     assert "2 runs, 0 of them finished before" in printed
     assert re.search(r"\[1/2\] sgd, seed 0: \d+\.\d\d %, .+; about .+ left", printed)
     assert "[2/2] directcopy, seed 0" in printed
-    assert f"{out}/REPORT.md" in printed
+    assert f"report: {out}/REPORT.md and {out}/report.html" in printed
     assert "linear probe, last epoch" in (out / "runs" / "sgd" / "0" / "run.log").read_text()
     assert "| sgd | 83.3 |" in (out / "REPORT.md").read_text()
 
