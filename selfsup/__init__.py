@@ -28,7 +28,17 @@ _HOME = {
     "resnet18": "resnet",
     "run": "train",
 }
-_MODULES = ("augment", "eigenspace", "losses", "monitor", "optimizers", "plots", "predictors", "probe")
+_MODULES = (
+    "augment",
+    "devices",
+    "eigenspace",
+    "losses",
+    "monitor",
+    "optimizers",
+    "plots",
+    "predictors",
+    "probe",
+)
 
 __all__ = [*_HOME, *_MODULES]
 

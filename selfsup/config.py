@@ -44,7 +44,7 @@ METHODS: dict[str, Method] = {
     "directpred": Method(
         "W_p set from the eigenvalues of F (Tian et al. 2021)",
         rule="directpred",
-        rule_options={"eps": 0.1, "spectrum": "normalized"},
+        rule_options={"eps": 0.1, "spectrum": "normalized", "solver": "eigh"},
     ),
     "directcopy": Method(
         "W_p set to F itself, normalised (Wang et al. 2021)",
@@ -55,7 +55,7 @@ METHODS: dict[str, Method] = {
 }
 """Every method by name. A new predictor rule is one function and one entry here."""
 
-RULE_OPTIONS = ("eps", "spectrum", "norm")
+RULE_OPTIONS = ("eps", "spectrum", "solver", "norm")
 NO_SETTINGS = ("seed", "data_dir", "experiment", "probe_untrained", "record_every")
 
 
@@ -79,6 +79,7 @@ class Config:
     rho: float | None = None
     tau: float | None = None
     spectrum: str | None = None
+    solver: str | None = None
     norm: str | None = None
     projector_layers: int = 2
     learning_rate: float = 0.03

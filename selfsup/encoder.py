@@ -36,7 +36,7 @@ class Encoder:
 
 def export_encoder(backbone: keras.Model, width: int, path: Path) -> None:
     """Writes the backbone as a float32 functional model that needs nothing but Keras to load."""
-    encoder = resnet18(width, batch_norm=keras.layers.BatchNormalization, name="encoder")
+    encoder = resnet18(width, stock=True, name="encoder")
     encoder.set_weights(backbone.get_weights())
     encoder.save(path)
 

@@ -18,6 +18,7 @@ def mlp(
     name: str,
     dtype: Any = "float32",
     bn_momentum: float = BN_MOMENTUM,
+    stock: bool = False,
     output: int = PROJECTION,
 ) -> keras.Sequential:
     """A head [B, inputs] -> [B, output]: blocks of Dense 512 - BN - ReLU, then Dense without bias.
@@ -32,13 +33,15 @@ def mlp(
         name: name of the model and first part of its variables' paths.
         dtype: dtype policy of all layers.
         bn_momentum: decay of the moving statistics.
+        stock: whether all layers are Keras' own; same weights, slower.
         output: D of the output.
     """
+    batch_norm = layers.BatchNormalization if stock else BatchNorm
     head = keras.Sequential([keras.Input((inputs,))], name=name)
     for index in range(1, layers_count):
         head.add(layers.Dense(HIDDEN, dtype=dtype, name=f"hidden{index}"))
         head.add(
-            BatchNorm(
+            batch_norm(
                 momentum=bn_momentum, epsilon=BN_EPSILON, center=False, scale=False,
                 dtype=dtype, name=f"hidden{index}_bn",
             )

@@ -68,6 +68,7 @@ class SiameseModel(keras.Model):
         images: np.ndarray | None = None,
         mean: Sequence[float] = augment.CIFAR10_MEAN,
         std: Sequence[float] = augment.CIFAR10_STD,
+        stock: bool = False,
         name: str = "siamese",
     ) -> None:
         """Builds all weights.
@@ -76,6 +77,7 @@ class SiameseModel(keras.Model):
             config: what the networks are and how W_p is made.
             images: uint8 [N, H, W, 3] to keep on the device; `fit` then takes indices into them.
             mean, std: per channel, for the views.
+            stock: whether all layers are Keras' own; same weights, slower.
             name: name of the model.
         """
         super().__init__(name=name)
@@ -86,10 +88,10 @@ class SiameseModel(keras.Model):
         dtype = resolve_precision(config.precision)
 
         def encoder(prefix: str, bn_momentum: float) -> tuple[keras.Model, keras.Model]:
-            backbone = resnet18(config.width, bn_momentum=bn_momentum, dtype=dtype, name=f"{prefix}backbone")
+            shared = {"dtype": dtype, "bn_momentum": bn_momentum, "stock": stock}
+            backbone = resnet18(config.width, name=f"{prefix}backbone", **shared)
             features = backbone.output_shape[-1]
-            projector = mlp(features, config.projector_layers, f"{prefix}projector", dtype, bn_momentum)
-            return backbone, projector
+            return backbone, mlp(features, config.projector_layers, name=f"{prefix}projector", **shared)
 
         self.backbone, self.projector = encoder("", BN_MOMENTUM)
         self.target_backbone = self.target_projector = None
@@ -99,7 +101,7 @@ class SiameseModel(keras.Model):
             self._freeze(self.target_backbone, self.target_projector)
             for target, online in self._target_pairs():
                 target.assign(ops.convert_to_numpy(online))  # a buffer of its own
-        self.predictor = mlp(PROJECTION, self.method.predictor_layers, PREDICTOR)
+        self.predictor = mlp(PROJECTION, self.method.predictor_layers, PREDICTOR, stock=stock)
         if not config.trains_predictor:
             self._freeze(self.predictor)
         self.correlation = self.add_weight(
@@ -210,18 +212,22 @@ class SiameseModel(keras.Model):
 
     def _after_step(self) -> None:
         if self.method.rule:
-            self._set_predictor()
+            self.set_predictor()
         if self.config.symmetric:
             for kernel, value in zip(
                 self.predictor_kernels, _as_tuple(predictors.symmetrize(*self.predictor_kernels)), strict=True
             ):
                 kernel.assign(value)
         if self.target_backbone is not None:
-            tau = self.config.tau
-            for target, online in self._target_pairs():
-                target.assign(tau * target + (1.0 - tau) * online)
+            self.update_target()
 
-    def _set_predictor(self) -> None:
+    def update_target(self) -> None:
+        """The target's weights become tau * target + (1 - tau) * online, all of them."""
+        tau = self.config.tau
+        for target, online in self._target_pairs():
+            target.assign(tau * target + (1.0 - tau) * online)
+
+    def set_predictor(self) -> None:
         """W_p from F by the method's rule, after the first step and every `freq` from there."""
         rule = self.method.rule if callable(self.method.rule) else getattr(predictors, self.method.rule)
         options = {name: getattr(self.config, name) for name in self.method.rule_options}

@@ -75,6 +75,10 @@ OPTION_GROUPS: dict[str, dict[str, Option]] = {
             "of directpred: as in the authors' code, or as in the report's equation 2",
             str, "normalized", ("normalized", "paper"),
         ),
+        "solver": Option(
+            "of directpred: eigendecomposition, or matrix products alone, within 1e-3 of it",
+            str, "eigh", ("eigh", "newton_schulz"),
+        ),
         "norm": Option("of F, which directcopy divides by", str, "fro", ("fro", "spectral")),
         "projector_layers": Option("with 3 the first block is probed as well", int, low=2, high=3),
     },

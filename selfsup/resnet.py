@@ -1,12 +1,11 @@
 """ResNet-18 for 32x32 images: 3x3 stem of stride 1, no max-pool (report section 4)."""
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import layers
 
-from selfsup.layers import BatchNorm
+from selfsup.layers import BatchNorm, Conv2D
 
 BN_EPSILON = 1e-5
 BN_MOMENTUM = 0.9
@@ -17,8 +16,8 @@ STAGES = 4
 def resnet18(
     width: int = 64,
     image_shape: tuple[int, int, int] = (32, 32, 3),
-    batch_norm: Callable = BatchNorm,
     bn_momentum: float = BN_MOMENTUM,
+    stock: bool = False,
     dtype: Any = "float32",
     name: str = "backbone",
 ) -> keras.Model:
@@ -30,15 +29,18 @@ def resnet18(
     Args:
         width: channels of the first stage; the others have 2, 4 and 8 times as many. 64 is ResNet-18.
         image_shape: height, width and channels.
-        batch_norm: the layer class; any with the arguments of `keras.layers.BatchNormalization`.
         bn_momentum: decay of the moving statistics; at 1 a forward pass leaves them as they are.
+        stock: whether all layers are Keras' own; same weights, slower.
         dtype: dtype policy of all layers.
         name: name of the model and first part of its variables' paths.
     """
 
+    convolution = layers.Conv2D if stock else Conv2D
+    batch_norm = layers.BatchNormalization if stock else BatchNorm
+
     def conv(x: Any, channels: int, size: int, strides: int, layer: str) -> Any:
         init = keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
-        return layers.Conv2D(
+        return convolution(
             channels, size, strides, "same",
             use_bias=False, kernel_initializer=init, dtype=dtype, name=f"{layer}_conv",
         )(x)  # fmt: skip

@@ -63,6 +63,7 @@ def run(config: Config, workdir: str | Path | None = None, tensorboard: bool = F
     if (finished := check_workdir(workdir, config)) is not None:
         print(f"finished before, in {workdir}; nothing to do")
         return finished
+    devices.keep_freed_memory()
     clock = Clock()
     with clock.part("load"):
         data = load_dataset(config.dataset, config.data_dir)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from selfsup.layers import BatchNorm
+from selfsup.layers import BatchNorm, Conv2D
 
 
 def pair(rng, channels=5, **kwargs):
@@ -61,3 +61,40 @@ def test_momentum_one_leaves_the_statistics_alone(rng):
     ours(rng.normal(size=(6, 4, 4, 5)).astype(np.float32), training=True)
     for a, b in zip(before, ours.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("channels", "filters", "pixels", "size", "stride"),
+    [(32, 8, 4, 3, 1), (80, 8, 8, 3, 1), (32, 8, 8, 3, 2), (32, 8, 8, 1, 2), (17, 4, 4, 1, 1)],
+)
+def test_convolution_and_its_gradients_equal_keras(rng, channels, filters, pixels, size, stride):
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("only on TensorFlow is it another")
+    import tensorflow as tf
+
+    options = {"strides": stride, "padding": "same", "use_bias": False}
+    ours = Conv2D(filters, size, dtype="mixed_bfloat16", **options)
+    stock = keras.layers.Conv2D(filters, size, dtype="float32", **options)
+    x = tf.cast(rng.normal(size=(6, pixels, pixels, channels)), tf.bfloat16)
+    for layer in (ours, stock):
+        layer.build(x.shape)
+    assert ours._few_pixels(x)
+    kernel = np.asarray(tf.cast(tf.cast(stock.get_weights()[0], tf.bfloat16), tf.float32))
+    found = []
+    for layer, dtype in ((ours, tf.bfloat16), (stock, tf.float32)):
+        layer.set_weights([kernel])
+        inputs = tf.cast(x, dtype)
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = tf.cast(layer(inputs), tf.float32)
+            loss = tf.reduce_sum(outputs**2)
+        gradients = tape.gradient(loss, [inputs, layer.kernel.value])
+        found.append([outputs, *(tf.cast(g, tf.float32) for g in gradients)])
+    for a, b in zip(*found, strict=True):
+        assert np.linalg.norm(a - b) <= 0.01 * np.linalg.norm(b)
+
+
+def test_convolutions_of_many_pixels_or_in_float32_are_keras_own(rng):
+    x = ops.ones((1, 8, 8, 64), "bfloat16")
+    assert not Conv2D(4, 3, padding="same", dtype="mixed_bfloat16")._few_pixels(x)
+    assert not Conv2D(4, 3, padding="same", dtype="float32")._few_pixels(ops.ones((1, 4, 4, 64)))
