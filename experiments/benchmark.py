@@ -18,7 +18,12 @@ from selfsup.files import replacing
 from selfsup.options import OPTION_GROUPS, Option
 from workers import Worker
 
-REFERENCES = {"torch": ("torch", "torch_float32"), "stock": ("stock",)}
+REFERENCES = {
+    "torch": ("torch", "torch_float32"),
+    "stock": ("stock",),
+    "noema": ("noema",),
+    "newton_schulz": ("newton_schulz",),
+}
 
 ABOUT = """\
 Times whole training steps (augmentation, target and predictor rule included) after a warm-up. Every variant
@@ -28,7 +33,10 @@ has a process of its own; they take turns, so that a noisy machine treats them a
   KERAS_BACKEND=jax python experiments/benchmark.py --solver=newton_schulz"""
 
 OWN = {
-    "compare": (Option("torch, stock or both, with a comma: references to time in turn", str), None),
+    "compare": (
+        Option("what to time in turn, with commas: torch, stock (Keras' layers), noema, newton_schulz", str),
+        None,
+    ),
     "rounds": (Option("turns of each variant; medians are shown", int, low=1), 5),
     "steps": (Option("training steps a turn", int, low=1), 8),
     "out": (Option("file for the results as JSON", str), None),

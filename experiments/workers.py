@@ -20,7 +20,7 @@ class Worker:
     """A process that times steps of one variant when it is asked to; quiet in between.
 
     Args:
-        spec: what to time: `kind` (ours, stock, torch or torch_float32), `steps` per round, and `config`,
+        spec: what to time: `kind` (a name of `KINDS`), `steps` per round, and `config`,
             fields of `Config`.
     """
 
@@ -170,6 +170,8 @@ class TorchReference:
 
 KINDS: dict[str, Callable] = {
     "ours": OurStep,
+    "noema": lambda steps, config: OurStep(steps, {**config, "ema": False, "tau": None}),
+    "newton_schulz": lambda steps, config: OurStep(steps, {**config, "solver": "newton_schulz"}),
     "stock": lambda steps, config: OurStep(steps, config, stock=True),
     "torch": lambda steps, config: TorchReference(steps, config, bfloat16=True),
     "torch_float32": lambda steps, config: TorchReference(steps, config, bfloat16=False),

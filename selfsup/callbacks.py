@@ -155,6 +155,10 @@ class Progress(keras.callbacks.Callback):
 
     Args:
         epochs, steps, batch_size: of the run.
+
+    Attributes:
+        images_per_second: in training, without its first steps.
+        compile_seconds: what the first steps took longer than others, once training has ended.
     """
 
     async_safe = True
@@ -167,12 +171,21 @@ class Progress(keras.callbacks.Callback):
         self.epochs, self.steps, self.batch_size = epochs, steps, batch_size
         self.epoch = 0
         self.images_per_second = 0.0
+        self.compile_seconds = 0.0
         self._first: tuple[float, int] | None = None
         self._shown = 0.0
         self._bar = sys.stdout.isatty()
 
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._began = time.perf_counter()
+
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.epoch = epoch
+
+    def on_train_end(self, logs: Any = None) -> None:
+        if self._first and (rate := self.images_per_second):
+            until, done = self._first
+            self.compile_seconds = max(0.0, until - self._began - done * self.batch_size / rate)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         now, done = time.perf_counter(), self.epoch * self.steps + batch + 1

@@ -1,15 +1,14 @@
 """One run: load, pre-train, probe, record."""
 
 import math
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 
 from selfsup import devices, probe
 from selfsup.callbacks import EigenspaceLog, EpochLog, Progress, TensorBoardLog
+from selfsup.clock import Clock
 from selfsup.config import METHODS, Config
 from selfsup.datasets import Dataset, batches, load_dataset
 from selfsup.durations import duration
@@ -21,25 +20,6 @@ from selfsup.results import Result, check_workdir, claim_workdir, commit
 
 STEPS_PER_EXECUTION = 16
 LONG = 2 * 3600
-
-
-class Clock:
-    """Seconds of the parts of a run, by name."""
-
-    def __init__(self) -> None:
-        self._began = time.perf_counter()
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        began = time.perf_counter()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
-
-    def total(self) -> dict[str, float]:
-        """All parts and `total`, since the clock was made."""
-        seconds = {**self.seconds, "total": time.perf_counter() - self._began}
-        return {name: round(value, 3) for name, value in seconds.items()}
 
 
 def run(config: Config, workdir: str | Path | None = None, tensorboard: bool = False) -> Result:
@@ -75,9 +55,10 @@ def run(config: Config, workdir: str | Path | None = None, tensorboard: bool = F
         log = EpochLog(workdir, steps * config.batch_size)
         eigenspaces = EigenspaceLog(workdir, config.record_every)
         progress = Progress(config.epochs, steps, config.batch_size)
-        callbacks = [progress, log, eigenspaces]
+        callbacks = [clock.watch(progress, "callbacks"), clock.watch(log, "callbacks")]
+        callbacks.append(clock.watch(eigenspaces, "records"))
         if tensorboard:
-            callbacks.append(TensorBoardLog(workdir, log, eigenspaces))
+            callbacks.append(clock.watch(TensorBoardLog(workdir, log, eigenspaces), "records"))
         claim_workdir(workdir, config)
         keras.utils.set_random_seed(config.seed)
         model = SiameseModel(config, data.x_train, data.mean, data.std)
@@ -88,15 +69,16 @@ def run(config: Config, workdir: str | Path | None = None, tensorboard: bool = F
     precision = devices.resolve_precision(config.precision)
     parameters = sum(math.prod(v.shape) for v in model.trainable_variables)
     _announce(config, data, workdir, precision, parameters)
-    if (forward := forward_seconds(config, probed, data)) is not None:
+    with clock.part("compile"):
+        forward = forward_seconds(config, probed, data)
+    if forward is not None:
         _announce_time(training_seconds(config, forward, len(data.x_train)))
     accuracy = {}
     if config.probe_untrained:
-        with clock.part("probe"):
-            accuracy["untrained_linear"] = _probe(probed, data, config, ("linear",))["linear"]
+        accuracy["untrained_linear"] = _probe(probed, data, config, ("linear",), clock)["linear"]
         print(f"linear probe of the untrained network: {accuracy['untrained_linear']:.2f} %")
 
-    with clock.part("train"):
+    with clock.part("steps"):
         model.fit(
             batches(len(data.x_train), config.batch_size, config.seed),
             steps_per_epoch=steps,
@@ -105,9 +87,11 @@ def run(config: Config, workdir: str | Path | None = None, tensorboard: bool = F
             verbose=0,
             callbacks=callbacks,
         )
-    with clock.part("probe"):
-        accuracy |= dict.fromkeys(probes) if log.diverged else _probe(probed, data, config, probes)
-    export_encoder(model.backbone, config.width, workdir / FILENAME)
+    clock.move(progress.compile_seconds, "steps", "compile")
+    accuracy |= dict.fromkeys(probes) if log.diverged else _probe(probed, data, config, probes, clock)
+    with clock.part("records"):
+        export_encoder(model.backbone, config.width, workdir / FILENAME)
+        described = data.describe()
     result = Result(
         config=config.to_dict(),
         accuracy=accuracy,
@@ -118,24 +102,28 @@ def run(config: Config, workdir: str | Path | None = None, tensorboard: bool = F
         images_per_second=round(progress.images_per_second, 1),
         parameters=parameters,
         environment=devices.environment(precision),
-        dataset=data.describe(),
+        dataset=described,
         commit=commit(),
     )
     result.write(workdir)
     return result
 
 
-def _probe(probed: keras.Model, data: Dataset, config: Config, names: Sequence[str]) -> dict[str, float]:
+def _probe(
+    probed: keras.Model, data: Dataset, config: Config, names: Sequence[str], clock: Clock
+) -> dict[str, float]:
     """Accuracies in percent by name: linear probes on outputs of `probed`, and "knn" on the backbone's."""
-    train, test = (probe.embed(probed, x, data.mean, data.std) for x in (data.x_train, data.x_test))
+    with clock.part("probe"):
+        train, test = (probe.embed(probed, x, data.mean, data.std) for x in (data.x_train, data.x_test))
     train["knn"], test["knn"] = train["linear"], test["linear"]
     accuracy = {}
     for name in names:
         features = (train[name], data.y_train, test[name], data.y_test)
-        if name == "knn":
-            accuracy[name] = probe.knn(*features)
-        else:
-            accuracy[name] = probe.linear_probe(*features, config.probe_epochs, seed=config.seed)
+        with clock.part("knn" if name == "knn" else "probe"):
+            if name == "knn":
+                accuracy[name] = probe.knn(*features)
+            else:
+                accuracy[name] = probe.linear_probe(*features, config.probe_epochs, seed=config.seed)
     return {name: round(value, 2) for name, value in accuracy.items()}
 
 

@@ -59,7 +59,12 @@ def test_main_command_leaves_its_records(finished):
         "dataset", "commit",
     }  # fmt: skip
     assert set(result["accuracy"]) == {"linear", "knn", "untrained_linear"}
-    assert set(result["seconds"]) >= {"load", "train", "probe", "total"}
+    assert set(result["seconds"]) >= {
+        "load", "compile", "steps", "callbacks", "records", "probe", "knn", "other", "total",
+    }  # fmt: skip
+    parts = {name: value for name, value in result["seconds"].items() if name != "total"}
+    assert sum(parts.values()) == pytest.approx(result["seconds"]["total"], abs=0.01)
+    assert min(parts.values()) >= 0
     assert result["config"]["method"] == "directpred"
     assert result["dataset"]["train"] == 96
     assert result["environment"]["precision"] == "float32"

@@ -1,0 +1,65 @@
+import importlib.util
+import json
+
+import pytest
+
+import benchmark
+
+TINY = ("--width=2", "--batch_size=8", "--precision=float32", "--rounds=1", "--steps=1")
+TORCH = importlib.util.find_spec("torch") is not None
+
+
+def call(*arguments):
+    return benchmark.main(["benchmark.py", *map(str, arguments)])
+
+
+def test_variants_take_turns_and_are_shown(tmp_path, capsys):
+    kinds = ["ours", "stock", "noema"] + (["torch", "torch_float32"] if TORCH else [])
+    out = tmp_path / "speed.json"
+    assert call(*TINY, f"--compare={'stock,noema,torch' if TORCH else 'stock,noema'}", f"--out={out}") == 0
+    result = json.loads(out.read_text())
+    assert list(result["seconds_per_step"]) == kinds
+    assert all(0 < seconds < 10 for (seconds,) in result["seconds_per_step"].values())
+    assert set(result["parts_seconds"]) >= {
+        "augmentation", "forward and backward", "optimizer", "predictor rule", "target EMA",
+        "target's forward",
+    }  # fmt: skip
+    assert result["config"]["width"] == 2
+    assert all(memory > 100 for memory in result["memory_mib"].values())
+    printed = capsys.readouterr().out
+    for kind in kinds:
+        assert f"\n{kind} " in printed
+    assert "keras 3" in printed
+
+
+def test_the_table_has_medians_and_ratios(capsys):
+    benchmark.show(
+        {
+            "config": {"method": "sgd", "width": 16, "solver": None},
+            "rounds": 3,
+            "device": "a device",
+            "versions": "keras 3",
+            "seconds_per_step": {"ours": [0.1, 0.2, 0.3], "torch": [0.4, 0.5, 0.3]},
+            "memory_mib": {"ours": 1000, "torch": 500},
+            "parts_seconds": {"augmentation": 0.01},
+        },
+        128,
+    )
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == "method sgd, width 16"
+    assert lines[3:] == [
+        "ours 640.0 200.0 (100 to 300) 1000",
+        "torch 320.0 400.0 (300 to 500) 2.00 x 500",
+        "augmentation 10.00 ms 5.0% of our step",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("flag", "named"), [("--compare=mxnet", "mxnet"), ("--steps=0", "at least 1"), ("--width=0", "width")]
+)
+def test_bad_input_gets_one_line_and_status_2(flag, named, capsys):
+    assert call(flag) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert named in error
+    assert error.count("\n") == 1
