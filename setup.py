@@ -29,6 +29,13 @@ setup(
         "jax": ["jax>=0.10,<0.11"],
         "tensorboard": ["tensorboard>=2.20"],
         "notebooks": ["ipywidgets>=8", "jupyterlab>=4", "scikit-learn>=1.5"],
-        "test": ["jax>=0.10,<0.11", "nbmake>=1.5", "pytest>=9,<10", "ruff>=0.14", "tensorboard>=2.20"],
+        "test": [
+            "jax>=0.10,<0.11",
+            "nbmake>=1.5",
+            "pytest>=9,<10",
+            "pytest-xdist>=3.6",
+            "ruff>=0.14",
+            "tensorboard>=2.20",
+        ],
     },
 )

@@ -31,7 +31,7 @@ EIGENSPACE_FIGURES = {
 NOTES = {
     "table2": "The report calls its model DirectPred, but the published code tests for a name that its "
     "configuration does not have, and trains the predictor by SGD: so the published figures stand beside "
-    "`directpred_deep`, and `sgd_deep` is what that code most likely ran.",
+    "both, `directpred_deep` and `sgd_deep`.",
 }
 RULES = f"""\
 A claim *holds* if, for each of its checks, the Welch 95 % interval of the difference of means lies wholly
