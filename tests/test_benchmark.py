@@ -1,4 +1,3 @@
-import importlib.util
 import json
 
 import pytest
@@ -6,7 +5,6 @@ import pytest
 import benchmark
 
 TINY = ("--width=2", "--batch_size=8", "--precision=float32", "--rounds=1", "--steps=1")
-TORCH = importlib.util.find_spec("torch") is not None
 
 
 def call(*arguments):
@@ -14,9 +12,9 @@ def call(*arguments):
 
 
 def test_variants_take_turns_and_are_shown(tmp_path, capsys):
-    kinds = ["ours", "stock", "noema"] + (["torch", "torch_float32"] if TORCH else [])
+    kinds = ["ours", "stock"]
     out = tmp_path / "speed.json"
-    assert call(*TINY, f"--compare={'stock,noema,torch' if TORCH else 'stock,noema'}", f"--out={out}") == 0
+    assert call(*TINY, "--compare=stock", f"--out={out}") == 0
     result = json.loads(out.read_text())
     assert list(result["seconds_per_step"]) == kinds
     assert all(0 < seconds < 10 for (seconds,) in result["seconds_per_step"].values())
