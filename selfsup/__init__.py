@@ -32,6 +32,7 @@ _MODULES = (
     "augment",
     "devices",
     "eigenspace",
+    "gallery",
     "losses",
     "monitor",
     "optimizers",
