@@ -56,7 +56,7 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
     if unknown := set(chosen) - set(REFERENCES):
         raise InputError(f"compare must name {' or '.join(REFERENCES)}, not {unknown.pop()!r}")
     kinds = ["ours", *(kind for name in chosen for kind in REFERENCES[name])]
-    spec = {"steps": values["steps"], "config": {**config.to_dict(), "probe_untrained": False}}
+    spec = {"steps": values["steps"], "config": config.to_dict()}
     workers = [Worker({**spec, "kind": kind}) for kind in kinds]
     seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
     for _ in range(values["rounds"]):

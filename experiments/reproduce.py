@@ -19,7 +19,6 @@ from selfsup.registry import EXPERIMENTS, PARTS, PRESETS
 from selfsup.results import RESULT, read_result
 
 FAILED, INTERRUPTED = 1, 130
-REPORT, PAGE = "REPORT.md", "report.html"
 
 ABOUT = """\
 Makes the runs behind the report's tables and figures, one after the other, and writes REPORT.md and
@@ -74,7 +73,7 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
             return INTERRUPTED
     if values["report_only"] or not up_to_date(out):
         write_report(out, planned)
-    print(f"report: {out / REPORT} and {out / PAGE}")
+    print(f"report: {out / grid.REPORT} and {out / grid.PAGE}")
     for job, reason in failed.items():
         print(f"failed: {job.experiment}, seed {job.seed}: {reason}", file=sys.stderr)
     return FAILED if failed else 0
@@ -82,7 +81,7 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
 
 def up_to_date(out: Path) -> bool:
     """Whether the report is younger than every record."""
-    page = out / PAGE
+    page = out / grid.PAGE
     records = [path for name in (RESULT, grid.FAILURE) for path in out.glob(f"{grid.RUNS}/*/*/{name}")]
     return page.exists() and all(path.stat().st_mtime < page.stat().st_mtime for path in records)
 

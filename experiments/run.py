@@ -14,8 +14,9 @@ from selfsup.config import Config
 from selfsup.errors import InputError
 from selfsup.options import Option
 from selfsup.registry import EXPERIMENTS, PRESETS, make_config
+from selfsup.results import DIVERGED
 
-DIVERGED = 3
+STATUS_DIVERGED = 3
 
 ABOUT = """\
 Pre-trains a siamese network without negative pairs, then probes its encoder.
@@ -54,10 +55,10 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
     figures = draw(config, workdir)
     if result.diverged:
         print(
-            f"error: the loss became infinite or not a number; lower --learning_rate. See {workdir}",
+            f"error: {DIVERGED}; lower --learning_rate. See {workdir}",
             file=sys.stderr,
         )
-        return DIVERGED
+        return STATUS_DIVERGED
     report(config, result.accuracy, result.collapsed)
     print(f"{result.seconds['total']:.0f} s in all; records and encoder in {workdir}")
     print(f"figures: {' and '.join(map(str, figures))}")

@@ -10,10 +10,10 @@ from selfsup.config import Config
 from selfsup.errors import InputError
 from selfsup.files import replacing
 from selfsup.registry import EXPERIMENTS, PARTS, canonical, make_config
-from selfsup.results import CONFIG, Result, check_workdir, read_result
+from selfsup.results import CONFIG, DIVERGED, Result, check_workdir, read_result
 
 RUNS, FAILURE = "runs", "failure.json"
-DIVERGED = "the loss became infinite or not a number"
+REPORT, PAGE = "REPORT.md", "report.html"
 
 
 @dataclass(frozen=True)

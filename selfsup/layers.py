@@ -64,11 +64,14 @@ class Conv2D(keras.layers.Conv2D):
         return _convolve(stride)(inputs, tf.convert_to_tensor(self.kernel))
 
     def _few_pixels(self, inputs: Any) -> bool:
-        """Whether the output has fewer pixels than the input channels, where products were faster."""
+        """Whether the output has fewer pixels than the input channels, where products were faster.
+
+        Only for what `kernel_gradient` is made for: square images whose side the stride divides.
+        """
         if keras.backend.backend() != "tensorflow" or self.compute_dtype != "bfloat16" or on_gpu():
             return False
-        height, width = (size // stride for size, stride in zip(inputs.shape[1:3], self.strides, strict=True))
-        return height * width < inputs.shape[-1]
+        (height, width), stride = inputs.shape[1:3], self.strides[0]
+        return height == width and height % stride == 0 and (height // stride) ** 2 < inputs.shape[-1]
 
 
 def _convolve(stride: int) -> Any:

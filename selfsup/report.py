@@ -7,7 +7,7 @@ from selfsup import collapse, plots
 from selfsup.claims import claims
 from selfsup.durations import duration
 from selfsup.files import replacing
-from selfsup.grid import Run, collect
+from selfsup.grid import PAGE, REPORT, Run, collect
 from selfsup.page import to_html
 from selfsup.provenance import describe_origin, describe_scale, is_paper_scale
 from selfsup.recordings import read_eigenspaces, read_log
@@ -67,7 +67,7 @@ class Report:
         """Writes the figures, REPORT.md and, last, report.html."""
         (self.out / FIGURES).mkdir(parents=True, exist_ok=True)
         text = "\n\n".join(self._blocks()) + "\n"
-        for name, content in {"REPORT.md": text, "report.html": to_html(text, self.out)}.items():
+        for name, content in {REPORT: text, PAGE: to_html(text, self.out)}.items():
             with replacing(self.out / name) as file:
                 file.write(content)
 

@@ -11,6 +11,7 @@ from selfsup.errors import InputError
 from selfsup.files import replacing
 
 CONFIG, RESULT = "config.json", "result.json"
+DIVERGED = "the loss became infinite or not a number"
 
 
 @dataclass(frozen=True)

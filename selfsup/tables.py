@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from selfsup import collapse
 from selfsup.registry import EXPERIMENTS
-from selfsup.results import Result
+from selfsup.results import DIVERGED, Result
 
 REUSED = "_reused"
 
@@ -55,7 +55,7 @@ def make_cells(experiment: str, results: Iterable[Result] = (), failures: Sequen
     """The cell of an experiment and, with a deeper projector, that of the re-used projector block."""
     entry = EXPERIMENTS[experiment]
     results = list(results)
-    failures = (*failures, *("the loss became infinite or not a number" for r in results if r.diverged))
+    failures = (*failures, *(DIVERGED for r in results if r.diverged))
     finished = [result for result in results if not result.diverged]
     collapsed = tuple(
         result.collapsed if result.config["epochs"] >= collapse.MIN_EPOCHS else None for result in finished

@@ -98,3 +98,9 @@ def test_convolutions_of_many_pixels_or_in_float32_are_keras_own(rng):
     x = ops.ones((1, 8, 8, 64), "bfloat16")
     assert not Conv2D(4, 3, padding="same", dtype="mixed_bfloat16")._few_pixels(x)
     assert not Conv2D(4, 3, padding="same", dtype="float32")._few_pixels(ops.ones((1, 4, 4, 64)))
+
+
+@pytest.mark.parametrize("shape", [(1, 7, 7, 64), (1, 4, 8, 64)])
+def test_convolutions_of_other_shapes_are_keras_own(shape):
+    layer = Conv2D(4, 3, strides=2, padding="same", dtype="mixed_bfloat16")
+    assert not layer._few_pixels(ops.ones(shape, "bfloat16"))
