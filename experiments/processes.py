@@ -12,6 +12,7 @@ from typing import Any
 
 from selfsup import grid
 from selfsup.durations import duration
+from selfsup.interrupts import Interrupted
 from selfsup.results import read_result
 
 RUN = Path(__file__).with_name("run.py")
@@ -55,22 +56,29 @@ class Processes:
         command = [sys.executable, str(RUN), *self.flags, *flags]
         last = ""
         with (
-            (job.workdir / LOG).open("w") as log,
+            (job.workdir / LOG).open("a") as log,
             subprocess.Popen(
                 command,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
+                start_new_session=True,  # Ctrl-C reaches the grid alone, which passes it on once
                 preexec_fn=_die_with_parent,
             ) as process,
         ):
-            for line in process.stdout:
-                log.write(line)
-                log.flush()
-                last = line.strip() or last
-                if sys.stdout.isatty():
-                    room = shutil.get_terminal_size().columns - 1
-                    print(f"\r{f'{title}: {last}'[:room]}\033[K", end="", flush=True)
+            try:
+                for line in process.stdout:
+                    log.write(line)
+                    log.flush()
+                    last = line.strip() or last
+                    if sys.stdout.isatty():
+                        room = shutil.get_terminal_size().columns - 1
+                        print(f"\r{f'{title}: {last}'[:room]}\033[K", end="", flush=True)
+            except Interrupted as stop:
+                process.send_signal(stop.signum)
+                log.write(process.stdout.read())
+                process.wait()
+                raise
         if process.returncode < 0:
             return f"ended by {signal.Signals(-process.returncode).name}"
         if read_result(job.workdir) is not None:

@@ -14,11 +14,12 @@ from processes import Processes
 from selfsup import grid
 from selfsup.durations import duration
 from selfsup.errors import InputError
+from selfsup.interrupts import Interrupted, Interruption
 from selfsup.options import OPTION_GROUPS, Option
 from selfsup.registry import EXPERIMENTS, PARTS, PRESETS
 from selfsup.results import RESULT, read_result
 
-FAILED, INTERRUPTED = 1, 130
+FAILED = 1
 
 ABOUT = """\
 Makes the runs behind the report's tables and figures, one after the other, and writes REPORT.md and
@@ -67,10 +68,11 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
             raise InputError(f"no run has ended in {out}; check --out and --preset")
     else:
         try:
-            failed = Processes(jobs, preset, overrides).run()
-        except KeyboardInterrupt:
-            print("\ninterrupted; the same command goes on from the runs that are finished", file=sys.stderr)
-            return INTERRUPTED
+            with Interruption():
+                failed = Processes(jobs, preset, overrides).run()
+        except Interrupted as stop:
+            print(f"\n{stop}; the same command goes on, within the run that was stopped", file=sys.stderr)
+            return stop.status
     if values["report_only"] or not up_to_date(out):
         write_report(out, planned)
     print(f"report: {out / grid.REPORT} and {out / grid.PAGE}")

@@ -30,6 +30,11 @@ OWN = {
     "experiment": (Option("a cell of the report's tables, by name", str), None),
     "list": (Option("print the experiments with their published accuracy", bool), False),
     "workdir": (Option("folder of the run", str, "runs/NAME-FINGERPRINT/SEED"), None),
+    "checkpoint_minutes": (
+        Option("minutes between two checkpoints in an epoch", float, low=0),
+        10.0,
+    ),
+    "overwrite": (Option("delete what the workdir holds of a run, and start anew", bool), False),
     "tensorboard": (Option("write the scalars for TensorBoard as well, below the workdir", bool), False),
 }
 
@@ -51,7 +56,12 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
         print("note: byol without EMA is simsiam")
     train = import_train()
     workdir = Path(values["workdir"] or config.default_workdir)
-    result = train.run(config, workdir, tensorboard=values["tensorboard"])
+    chosen = {name: values[name] for name in ("tensorboard", "checkpoint_minutes", "overwrite")}
+    try:
+        result = train.run(config, workdir, **chosen)
+    except train.Interrupted as stop:
+        print(f"\n{stop}; the same command goes on from the last checkpoint in {workdir}", file=sys.stderr)
+        return stop.status
     figures = draw(config, workdir)
     if result.diverged:
         print(

@@ -3,6 +3,7 @@
 import csv
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from selfsup import collapse, eigenspace
 from selfsup.durations import duration
 from selfsup.errors import InputError
+from selfsup.files import or_warning, replacing
 from selfsup.recordings import LOG, LOG_FIELDS, Eigenspaces
 
 TIMING = "timing.csv"
@@ -19,60 +21,77 @@ TIMING_FIELDS = ("epoch", "seconds", "images_per_second")
 
 
 class EpochLog(keras.callbacks.Callback):
-    """A row per epoch in `log.csv` and `timing.csv`, and the watch for collapse and divergence.
+    """A row per epoch in `log.csv` and `timing.csv`, and the watch for collapse.
 
-    Attributes:
-        row: the last epoch's values, by `LOG_FIELDS`.
-        collapsed: by the rule of `selfsup.collapse.is_collapsed`, at the last epoch.
-        diverged: the loss stopped being finite, and training with it.
+    Both files are written anew from memory, so that they hold each epoch once whatever happened before.
     """
 
     def __init__(self, workdir: Path, images_per_epoch: int) -> None:
         super().__init__()
         self.workdir = workdir
         self.images_per_epoch = images_per_epoch
-        self.row: dict[str, float] = {}
-        self.collapsed = self.diverged = False
+        self._rows: list[list[float]] = []
+        self._times: list[list[float]] = []
+        self._began = time.perf_counter()
+        self._before = 0.0
+
+    @property
+    def row(self) -> dict[str, float]:
+        """The last epoch's values, by `LOG_FIELDS`."""
+        return dict(zip(LOG_FIELDS, self._rows[-1], strict=True))
+
+    @property
+    def collapsed(self) -> bool:
+        """By the rule of `selfsup.collapse.is_collapsed`, at the last epoch."""
+        if not self._rows:
+            return False
+        row = self.row
+        return collapse.is_collapsed(int(row["epoch"]), row["effective_rank"], row["embedding_std"])
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self._write(LOG, LOG_FIELDS, "w")
-        self._write(TIMING, TIMING_FIELDS, "w")
+        self._write()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._began = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        seconds = time.perf_counter() - self._began
-        weight = self.model.predictor_weight()
-        self.row = {
-            "epoch": epoch + 1,
-            "loss": float(logs["loss"]),
-            "embedding_std": float(logs["embedding_std"]),
-            "effective_rank": float(logs["effective_rank"]),
-            "asymmetry": eigenspace.asymmetry(weight),
-        }
-        self._write(LOG, [f"{self.row[name]:.9g}" for name in LOG_FIELDS])
-        self._write(TIMING, [epoch + 1, f"{seconds:.3f}", f"{self.images_per_epoch / seconds:.1f}"])
-        if not np.isfinite(self.row["loss"]):
-            self.diverged = self.model.stop_training = True
-            return
+        seconds = self._before + time.perf_counter() - self._began
+        self._before = 0.0
         was_collapsed = self.collapsed
-        self.collapsed = collapse.is_collapsed(
-            epoch + 1, self.row["effective_rank"], self.row["embedding_std"]
-        )
+        asymmetry = eigenspace.asymmetry(self.model.predictor_weight())
+        self._rows.append([epoch + 1, *(float(logs[name]) for name in LOG_FIELDS[1:-1]), float(asymmetry)])
+        self._times.append([epoch + 1, seconds, self.images_per_epoch / seconds])
+        self._write()
         if self.collapsed and not was_collapsed:
-            rank, std = self.row["effective_rank"], self.row["embedding_std"]
-            healthy = f"{collapse.RANK:g} and {collapse.STD:g}"
+            row = self.row
             print(
-                f"warning: the representation has collapsed: effective rank {rank:.2f}, "
-                f"embedding std {std:.2f} (healthy: above {healthy})",
+                "warning: the representation has collapsed: "
+                f"effective rank {row['effective_rank']:.2f}, embedding std {row['embedding_std']:.2f} "
+                f"(healthy: above {collapse.RANK:g} and {collapse.STD:g})",
                 file=sys.stderr,
                 flush=True,
             )
 
-    def _write(self, name: str, row: Any, mode: str = "a") -> None:
-        with (self.workdir / name).open(mode, newline="") as file:
-            csv.writer(file, lineterminator="\n").writerow(row)
+    def state(self) -> dict[str, np.ndarray]:
+        """All rows, and the seconds of the present epoch, for a checkpoint."""
+        return {
+            "rows": np.array(self._rows, np.float64).reshape(-1, len(LOG_FIELDS)),
+            "times": np.array(self._times, np.float64).reshape(-1, len(TIMING_FIELDS)),
+            "epoch_seconds": np.float64(self._before + time.perf_counter() - self._began),
+        }
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Goes on from a checkpoint."""
+        self._rows, self._times = state["rows"].tolist(), state["times"].tolist()
+        self._before = float(state["epoch_seconds"])
+
+    def _write(self) -> None:
+        numbers = [[f"{value:.9g}" for value in row] for row in self._rows]
+        times = [[f"{epoch:.0f}", f"{s:.3f}", f"{rate:.1f}"] for epoch, s, rate in self._times]
+        for name, rows in ((LOG, [LOG_FIELDS, *numbers]), (TIMING, [TIMING_FIELDS, *times])):
+            path = self.workdir / name
+            with or_warning(str(path)), replacing(path) as file:
+                csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 class EigenspaceLog(keras.callbacks.Callback):
@@ -81,24 +100,38 @@ class EigenspaceLog(keras.callbacks.Callback):
     Args:
         workdir: folder of the run.
         every: epochs between two recordings.
+        epochs: of the run.
 
     Attributes:
         recorded: what has been recorded.
     """
 
-    def __init__(self, workdir: Path, every: int) -> None:
+    def __init__(self, workdir: Path, every: int, epochs: int) -> None:
         super().__init__()
-        self.workdir, self.every = workdir, every
+        self.workdir, self.every, self.epochs = workdir, every, epochs
         self.recorded: Eigenspaces | None = None
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self.recorded = Eigenspaces.measure(0, self.model.predictor_weight())
-        self.recorded.write(self.workdir)
+        if self.recorded is None:
+            self.recorded = Eigenspaces.measure(0, self.model.predictor_weight())
+        self._write()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        if epoch % self.every == 0 or epoch + 1 == self.params["epochs"]:
+        if epoch % self.every == 0 or epoch + 1 == self.epochs:
             correlation = keras.ops.convert_to_numpy(self.model.correlation)
             self.recorded += Eigenspaces.measure(epoch + 1, self.model.predictor_weight(), correlation)
+            self._write()
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What has been recorded, for a checkpoint."""
+        return self.recorded.arrays()
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Goes on from a checkpoint."""
+        self.recorded = Eigenspaces(**state)
+
+    def _write(self) -> None:
+        with or_warning(f"the eigenspaces to {self.workdir}"):
             self.recorded.write(self.workdir)
 
 
@@ -151,8 +184,6 @@ class TensorBoardLog(keras.callbacks.Callback):
 class Progress(keras.callbacks.Callback):
     """A bar on a terminal, else a line per epoch: loss, embedding std, effective rank, time left.
 
-    Asynchronous, so that training never waits for the logs to reach the host.
-
     Args:
         epochs, steps, batch_size: of the run.
 
@@ -161,55 +192,65 @@ class Progress(keras.callbacks.Callback):
         compile_seconds: what the first steps took longer than others, once training has ended.
     """
 
-    async_safe = True
-
     WIDTH = 24
     EVERY = 0.5
 
     def __init__(self, epochs: int, steps: int, batch_size: int) -> None:
         super().__init__()
         self.epochs, self.steps, self.batch_size = epochs, steps, batch_size
-        self.epoch = 0
         self.images_per_second = 0.0
         self.compile_seconds = 0.0
-        self._first: tuple[float, int] | None = None
+        self._done = 0
+        self._began: float | None = None
+        self._first: tuple[float, int, int] | None = None
         self._shown = 0.0
         self._bar = sys.stdout.isatty()
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self._began = time.perf_counter()
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.epoch = epoch
+        self._began = self._began or time.perf_counter()
 
     def on_train_end(self, logs: Any = None) -> None:
         if self._first and (rate := self.images_per_second):
-            until, done = self._first
-            self.compile_seconds = max(0.0, until - self._began - done * self.batch_size / rate)
+            until, _, steps = self._first
+            self.compile_seconds = max(0.0, until - self._began - steps * self.batch_size / rate)
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self._batch = batch
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        now, done = time.perf_counter(), self.epoch * self.steps + batch + 1
+        now, steps = time.perf_counter(), batch + 1 - self._batch
+        self._done += steps
         if self._first is None:
-            self._first = (now, done)
-        elif done > self._first[1]:
-            self.images_per_second = (done - self._first[1]) * self.batch_size / (now - self._first[0])
+            self._first = (now, self._done, steps)
+        else:
+            until, done, _ = self._first
+            self.images_per_second = (self._done - done) * self.batch_size / (now - until)
         if self._bar and now - self._shown >= self.EVERY:
             self._shown = now
-            self._show(batch + 1, logs)
+            self._show(logs)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self._show(self.steps, logs)
+        self._show(logs)
         print(flush=True)
 
-    def _show(self, done: int, logs: Any) -> None:
-        filled = done * self.WIDTH // self.steps
+    def state(self) -> dict[str, np.ndarray]:
+        """Steps and pace, for a checkpoint."""
+        return {"done": np.int64(self._done), "pace": np.float64(self.images_per_second)}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Goes on from a checkpoint."""
+        self._done, self.images_per_second = int(state["done"]), float(state["pace"])
+
+    def _show(self, logs: Any) -> None:
+        epoch, position = divmod(self._done - 1, self.steps)
+        filled = (position + 1) * self.WIDTH // self.steps
         bar = "=" * filled + "." * (self.WIDTH - filled)
         pace = ""
         if rate := self.images_per_second:
-            left = ((self.epochs - self.epoch) * self.steps - done) * self.batch_size
+            left = (self.epochs * self.steps - self._done) * self.batch_size
             pace = f"  {rate:.0f} images/s, {duration(left / rate)} left"
         text = (
-            f"epoch {self.epoch + 1}/{self.epochs} [{bar}]  loss {float(logs['loss']):.3f}  "
+            f"epoch {epoch + 1}/{self.epochs} [{bar}]  loss {float(logs['loss']):.3f}  "
             f"std {float(logs['embedding_std']):.2f}  rank {float(logs['effective_rank']):.1f}{pace}"
         )
         print(f"\r{text}\033[K" if self._bar else text, end="", flush=True)

@@ -1,11 +1,13 @@
 """Where the time of a run goes."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 
 
 class Clock:
@@ -13,20 +15,22 @@ class Clock:
 
     def __init__(self) -> None:
         self._began = time.perf_counter()
-        self._inner = [0.0]
+        self._before = 0.0
+        self._open: list[_Part] = []
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
         """Counts what happens inside to `name`."""
-        began = time.perf_counter()
-        self._inner.append(0.0)
+        self._open.append(_Part(name, time.perf_counter()))
         try:
             yield
         finally:
-            whole = time.perf_counter() - began
-            self.seconds[name] = self.seconds.get(name, 0.0) + whole - self._inner.pop()
-            self._inner[-1] += whole
+            part = self._open.pop()
+            whole = time.perf_counter() - part.began
+            _add(self.seconds, name, whole - part.inner)
+            if self._open:
+                self._open[-1].inner += whole
 
     def watch(self, callback: keras.callbacks.Callback, name: str) -> keras.callbacks.Callback:
         """Counts a callback's own hooks to `name`; returns the callback."""
@@ -44,11 +48,46 @@ class Clock:
 
     def move(self, seconds: float, source: str, target: str) -> None:
         """Counts seconds of one part to another."""
-        self.seconds[source] -= seconds
-        self.seconds[target] = self.seconds.get(target, 0.0) + seconds
+        _add(self.seconds, source, -seconds)
+        _add(self.seconds, target, seconds)
 
     def total(self) -> dict[str, float]:
         """All parts, `other` and `total`, since the clock was made; milliseconds are kept."""
-        total = time.perf_counter() - self._began
-        seconds = {**self.seconds, "other": total - sum(self.seconds.values()), "total": total}
+        seconds = self._so_far()
+        total = self._before + time.perf_counter() - self._began
+        seconds |= {"other": total - sum(seconds.values()), "total": total}
         return {name: round(value, 3) for name, value in seconds.items()}
+
+    def _so_far(self) -> dict[str, float]:
+        """All parts, those that are still open included."""
+        seconds, now, inner = dict(self.seconds), time.perf_counter(), 0.0
+        for part in reversed(self._open):
+            whole = now - part.began
+            _add(seconds, part.name, whole - part.inner - inner)
+            inner = whole
+        return seconds
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The parts so far, for a checkpoint."""
+        seconds = self.total()
+        del seconds["other"]
+        return {name: np.float64(value) for name, value in seconds.items()}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Adds what an interrupted run has taken before its checkpoint."""
+        for name, value in state.items():
+            if name == "total":
+                self._before += float(value)
+            else:
+                _add(self.seconds, name, float(value))
+
+
+@dataclass
+class _Part:
+    name: str
+    began: float
+    inner: float = 0.0
+
+
+def _add(seconds: dict[str, float], name: str, more: float) -> None:
+    seconds[name] = seconds.get(name, 0.0) + more

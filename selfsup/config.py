@@ -56,7 +56,7 @@ METHODS: dict[str, Method] = {
 """Every method by name. A new predictor rule is one function and one entry here."""
 
 RULE_OPTIONS = ("eps", "spectrum", "solver", "norm")
-NO_SETTINGS = ("seed", "data_dir", "experiment", "probe_untrained", "record_every")
+NO_SETTINGS = ("seed", "data_dir", "experiment", "probe_untrained", "record_every", "deterministic")
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,7 @@ class Config:
     probe_untrained: bool = False
     width: int = 64
     precision: str = "auto"
+    deterministic: bool = False
     record_every: int = 5
     seed: int = 0
     dataset: str = "cifar10"

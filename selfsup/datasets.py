@@ -143,14 +143,16 @@ def _check_arrays(path: Path, images: np.ndarray, labels: np.ndarray, split: str
         )
 
 
-def batches(count: int, batch_size: int, seed: int, epoch: int = 0) -> Iterator[tuple[np.ndarray]]:
-    """Endless batches of indices, int32 [batch_size], for `fit`.
+def batches(
+    count: int, batch_size: int, seed: int, epoch: int = 0, position: int = 0
+) -> Iterator[tuple[np.ndarray]]:
+    """Endless batches of indices, int32 [batch_size], for `fit`, from batch `position` of an epoch on.
 
     Batch s of epoch e is a pure function of (seed, e, s). Every epoch is a new order of all `count`
     images, its last partial batch dropped.
     """
     while True:
         order = np.random.default_rng([seed, epoch]).permutation(count).astype(np.int32)
-        for start in range(0, count - batch_size + 1, batch_size):
+        for start in range(position * batch_size, count - batch_size + 1, batch_size):
             yield (order[start : start + batch_size],)
-        epoch += 1
+        epoch, position = epoch + 1, 0

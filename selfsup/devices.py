@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "tensorflow-datasets", "jax", "jaxlib", "numpy")
+_JAX_DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 _CPU_BFLOAT16 = ("amx_bf16", "avx512_bf16")
 
 
@@ -26,6 +27,20 @@ def keep_freed_memory() -> None:
     if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
         mallopt(_M_MMAP_THRESHOLD, 2**30)
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def make_deterministic() -> None:
+    """Lets this process choose only operations that give the same bits every time.
+
+    On CPUs those are used in any case; on GPUs convolutions and sums get slower. On JAX it must be called
+    before anything is computed.
+    """
+    if keras.backend.backend() == "jax":
+        os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), _JAX_DETERMINISTIC])
+        return
+    import tensorflow as tf
+
+    tf.config.experimental.enable_op_determinism()
 
 
 def on_gpu() -> bool:

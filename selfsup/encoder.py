@@ -10,6 +10,7 @@ import numpy as np
 
 from selfsup.devices import jit_compile
 from selfsup.errors import InputError
+from selfsup.files import replacement
 from selfsup.probe import embed
 from selfsup.resnet import resnet18
 
@@ -38,7 +39,8 @@ def export_encoder(backbone: keras.Model, width: int, path: Path) -> None:
     """Writes the backbone as a float32 functional model that needs nothing but Keras to load."""
     encoder = resnet18(width, stock=True, name="encoder")
     encoder.set_weights(backbone.get_weights())
-    encoder.save(path)
+    with replacement(path) as temporary:
+        encoder.save(temporary)
 
 
 def load_encoder(path: str | Path) -> Encoder:

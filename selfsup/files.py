@@ -1,24 +1,50 @@
 """Files that are written whole or not at all."""
 
 import os
+import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+_TEMPORARY = re.compile(r"\.\d+~.+")
+
 
 @contextmanager
-def replacing(path: Path, mode: str = "w") -> Iterator[IO]:
-    """A file open for writing that takes the place of `path` at the end, or leaves it alone on an error.
+def replacement(path: Path) -> Iterator[Path]:
+    """A temporary path, of the same suffix, whose file takes the place of `path` at the end.
 
-    It has a temporary name until its last byte is on the disk.
+    On an error `path` is left alone. The file is on the disk before it gets its name.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{os.getpid()}~{path.name}")
     try:
-        with temporary.open(mode) as file:
-            yield file
-            file.flush()
+        yield temporary
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing(path: Path, mode: str = "w") -> Iterator[IO]:
+    """A file open for writing that takes the place of `path` at the end, or leaves it alone on an error."""
+    with replacement(path) as temporary, temporary.open(mode, newline=None if "b" in mode else "") as file:
+        yield file
+
+
+def sweep(folder: Path) -> None:
+    """Deletes what killed processes left half-written in a folder; nobody else may be writing there."""
+    for path in folder.iterdir():
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink()
+
+
+@contextmanager
+def or_warning(what: str) -> Iterator[None]:
+    """Goes on where the disk refuses to take `what`, with a warning on stderr."""
+    try:
+        yield
+    except OSError as error:
+        print(f"warning: cannot write {what} ({error.strerror}); going on", file=sys.stderr, flush=True)

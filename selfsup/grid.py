@@ -10,7 +10,8 @@ from selfsup.config import Config
 from selfsup.errors import InputError
 from selfsup.files import replacing
 from selfsup.registry import EXPERIMENTS, PARTS, canonical, make_config
-from selfsup.results import CONFIG, DIVERGED, Result, check_workdir, read_result
+from selfsup.results import DIVERGED, Result, read_result
+from selfsup.workdir import CONFIG, check_workdir
 
 RUNS, FAILURE = "runs", "failure.json"
 REPORT, PAGE = "REPORT.md", "report.html"

@@ -118,6 +118,7 @@ class SiameseModel(keras.Model):
         """As `keras.Model.compile`; by default with the config's optimizer, and XLA where it is faster."""
         kwargs.setdefault("jit_compile", jit_compile())
         super().compile(optimizer or from_config(self.config), **kwargs)
+        self.optimizer.build(self.trainable_variables)
 
     @staticmethod
     def _freeze(*models: keras.Model) -> None:

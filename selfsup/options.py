@@ -101,6 +101,7 @@ OPTION_GROUPS: dict[str, dict[str, Option]] = {
             "auto: bfloat16 on GPUs, and on CPUs with AMX or AVX512_BF16 under TensorFlow",
             str, choices=("auto", "float32", "mixed_bfloat16"),
         ),
+        "deterministic": Option("only operations that give the same bits every time, on GPUs too", bool),
         "record_every": Option(
             "epochs from one recording of the eigenspaces to the next, after the first", int, low=1
         ),

@@ -53,7 +53,7 @@ class Eigenspaces:
 
     def __add__(self, later: "Eigenspaces") -> "Eigenspaces":
         """The moments of both, in this order."""
-        pairs = zip(self._arrays().values(), later._arrays().values(), strict=True)
+        pairs = zip(self.arrays().values(), later.arrays().values(), strict=True)
         return Eigenspaces(*(np.concatenate(pair) for pair in pairs))
 
     def __len__(self) -> int:
@@ -61,15 +61,16 @@ class Eigenspaces:
 
     def __getitem__(self, rows: slice | np.ndarray) -> "Eigenspaces":
         """Some of the moments, by a slice, a mask or indices."""
-        return Eigenspaces(*(array[rows] for array in self._arrays().values()))
+        return Eigenspaces(*(array[rows] for array in self.arrays().values()))
 
-    def _arrays(self) -> dict[str, np.ndarray]:
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The fields by name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def write(self, workdir: Path) -> None:
         """Writes `eigenspace.npz`, whole or not at all."""
         with replacing(workdir / EIGENSPACES, "wb") as file:
-            np.savez(file, **self._arrays())
+            np.savez(file, **self.arrays())
 
 
 def read_eigenspaces(workdir: str | Path) -> Eigenspaces:

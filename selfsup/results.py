@@ -1,4 +1,4 @@
-"""The record of a run: its folder, its schema, written whole or not at all."""
+"""The record of a run: its schema, written whole or not at all."""
 
 import json
 import subprocess
@@ -6,11 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from selfsup.config import Config
 from selfsup.errors import InputError
 from selfsup.files import replacing
 
-CONFIG, RESULT = "config.json", "result.json"
+RESULT = "result.json"
 DIVERGED = "the loss became infinite or not a number"
 
 
@@ -33,6 +32,8 @@ class Result:
         parameters: trainable ones of the online network and predictor.
         environment: backend, device, precision, versions.
         dataset: name, sizes, `mean`, `std`, `fingerprint` of all bytes.
+        weights: SHA-256 of all variables after training, the optimizer's included: two runs that agree in
+            it are the same to the last bit.
         commit: of the code, with "-dirty" if it was changed since, or None.
     """
 
@@ -46,6 +47,7 @@ class Result:
     parameters: int
     environment: dict[str, Any]
     dataset: dict[str, Any]
+    weights: str
     commit: str | None
 
     def write(self, workdir: Path) -> None:
@@ -66,45 +68,6 @@ def read_result(workdir: str | Path) -> Result | None:
         return Result(**json.loads(path.read_text()))
     except (ValueError, TypeError, OSError) as error:
         raise InputError(f"{path} is not the result of a run ({error}); move it away") from None
-
-
-def check_workdir(workdir: Path, config: Config) -> Result | None:
-    """The result of the same run, if it has finished in this folder; writes nothing.
-
-    Raises:
-        InputError: the folder belongs to a run of another config or seed.
-    """
-    path = workdir / CONFIG
-    try:
-        found = json.loads(path.read_text()) if path.exists() else None
-    except (OSError, ValueError):
-        raise InputError(f"{path} cannot be read; choose another --workdir or delete {workdir}") from None
-    if found is not None:
-        _check_same(workdir, found, config)
-    return read_result(workdir)
-
-
-def claim_workdir(workdir: Path, config: Config) -> None:
-    """Makes the folder of a run and writes its `config.json`.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        write_json(workdir / CONFIG, config.to_dict())
-    except OSError as error:
-        raise InputError(
-            f"cannot write to workdir {workdir} ({error.strerror}); choose another --workdir"
-        ) from None
-
-
-def _check_same(workdir: Path, found: dict[str, Any], config: Config) -> None:
-    wanted = {**config.settings, "seed": config.seed}
-    different = [name for name, value in wanted.items() if found.get(name) != value]
-    if different:
-        fields = ", ".join(f"{name} {found.get(name)} there, {wanted[name]} here" for name in different)
-        raise InputError(f"workdir {workdir} holds another run ({fields}); choose another --workdir")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import keras
 
-from selfsup import devices, probe
+from selfsup import checkpoints, devices, probe
 from selfsup.callbacks import EigenspaceLog, EpochLog, Progress, TensorBoardLog
 from selfsup.clock import Clock
 from selfsup.config import METHODS, Config
@@ -15,35 +15,59 @@ from selfsup.durations import duration
 from selfsup.encoder import FILENAME, export_encoder, probed_model
 from selfsup.errors import InputError
 from selfsup.estimate import forward_seconds, training_seconds
+from selfsup.interrupts import Interrupted, Interruption
 from selfsup.model import SiameseModel
-from selfsup.results import Result, check_workdir, claim_workdir, commit
+from selfsup.results import Result, commit
+from selfsup.resume import Checkpoints, digest
+from selfsup.workdir import owned, write_config
 
-STEPS_PER_EXECUTION = 16
+__all__ = ["Interrupted", "run"]
+
+STEPS_PER_EXECUTION = 10
 LONG = 2 * 3600
 
 
-def run(config: Config, workdir: str | Path | None = None, tensorboard: bool = False) -> Result:
-    """Pre-trains, probes and records; a run that has finished before is only read.
+def run(
+    config: Config,
+    workdir: str | Path | None = None,
+    tensorboard: bool = False,
+    checkpoint_minutes: float = 10.0,
+    overwrite: bool = False,
+) -> Result:
+    """Pre-trains, probes and records; goes on where the same run was stopped; only reads a finished one.
 
     Leaves in `workdir`: config.json, log.csv, timing.csv, eigenspace.npz, encoder.keras and, last of all,
-    result.json.
+    result.json. While it trains, and after a divergence, its checkpoints are there as well.
 
     Args:
         config: what to run.
         workdir: where; default `config.default_workdir`.
         tensorboard: whether to write the scalars for TensorBoard as well, below `workdir`.
+        checkpoint_minutes: minutes between two checkpoints inside an epoch; its end always has one.
+        overwrite: whether to delete what is in `workdir` of this run or another, and start anew.
 
     Returns:
         The record, as `result.json` has it.
 
     Raises:
-        InputError: the data cannot be used, or the workdir or TensorBoard cannot, before any training.
+        InputError: the data cannot be used, or the workdir, its checkpoints or TensorBoard cannot, before
+            any training.
+        Interrupted: SIGINT or SIGTERM came; the state is saved.
     """
     workdir = Path(workdir or config.default_workdir)
-    if (finished := check_workdir(workdir, config)) is not None:
-        print(f"finished before, in {workdir}; nothing to do")
-        return finished
+    with owned(workdir, config, overwrite) as finished, Interruption() as interruption:
+        if finished is not None:
+            print(f"finished before, in {workdir}; nothing to do")
+            return finished
+        return _run(config, workdir, tensorboard, checkpoint_minutes, interruption)
+
+
+def _run(
+    config: Config, workdir: Path, tensorboard: bool, checkpoint_minutes: float, interruption: Interruption
+) -> Result:
     devices.keep_freed_memory()
+    if config.deterministic:
+        devices.make_deterministic()
     clock = Clock()
     with clock.part("load"):
         data = load_dataset(config.dataset, config.data_dir)
@@ -53,60 +77,90 @@ def run(config: Config, workdir: str | Path | None = None, tensorboard: bool = F
                 f"batch_size {config.batch_size} is larger than the {len(data.x_train)} training images"
             )
         log = EpochLog(workdir, steps * config.batch_size)
-        eigenspaces = EigenspaceLog(workdir, config.record_every)
+        eigenspaces = EigenspaceLog(workdir, config.record_every, config.epochs)
         progress = Progress(config.epochs, steps, config.batch_size)
         callbacks = [clock.watch(progress, "callbacks"), clock.watch(log, "callbacks")]
         callbacks.append(clock.watch(eigenspaces, "records"))
         if tensorboard:
             callbacks.append(clock.watch(TensorBoardLog(workdir, log, eigenspaces), "records"))
-        claim_workdir(workdir, config)
+        parts = {"log": log, "eigenspaces": eigenspaces, "progress": progress, "clock": clock}
+        keeper = Checkpoints(workdir, config, parts, checkpoint_minutes, interruption)
+        callbacks.append(clock.watch(keeper, "checkpoints"))
+        checkpoint = checkpoints.latest(workdir, config)
+        write_config(workdir, config)
         keras.utils.set_random_seed(config.seed)
         model = SiameseModel(config, data.x_train, data.mean, data.std)
-        model.compile(steps_per_execution=_largest_divisor(steps, STEPS_PER_EXECUTION))
+        done = checkpoint.steps if checkpoint else 0
+        model.compile(steps_per_execution=_largest_divisor(math.gcd(steps, done), STEPS_PER_EXECUTION))
         model.rank_every = min(model.rank_every, steps)
         probed = probed_model(model.backbone, model.projector, reuse=config.projector_layers > 2)
         probes = (*probed.output, "knn")
+        untrained = model.backbone.get_weights()
+        if checkpoint:
+            keeper.restore(model, checkpoint)
     precision = devices.resolve_precision(config.precision)
     parameters = sum(math.prod(v.shape) for v in model.trainable_variables)
     _announce(config, data, workdir, precision, parameters)
+    if done:
+        print(f"resumed  after step {done:,} of {config.epochs * steps:,}", flush=True)
     with clock.part("compile"):
         forward = forward_seconds(config, probed, data)
     if forward is not None:
-        _announce_time(training_seconds(config, forward, len(data.x_train)))
-    accuracy = {}
-    if config.probe_untrained:
-        accuracy["untrained_linear"] = _probe(probed, data, config, ("linear",), clock)["linear"]
-        print(f"linear probe of the untrained network: {accuracy['untrained_linear']:.2f} %")
+        share = 1 - done / (config.epochs * steps)
+        _announce_time(share * training_seconds(config, forward, len(data.x_train)))
 
-    with clock.part("steps"):
-        model.fit(
-            batches(len(data.x_train), config.batch_size, config.seed),
-            steps_per_epoch=steps,
-            epochs=config.epochs,
-            shuffle=False,
-            verbose=0,
-            callbacks=callbacks,
-        )
+    with clock.part("steps"), interruption.deferred():
+        _fit(model, config, len(data.x_train), done, callbacks)
     clock.move(progress.compile_seconds, "steps", "compile")
-    accuracy |= dict.fromkeys(probes) if log.diverged else _probe(probed, data, config, probes, clock)
+    weights = digest(model)
+    accuracy = dict.fromkeys(probes) if keeper.diverged else _probe(probed, data, config, probes, clock)
     with clock.part("records"):
         export_encoder(model.backbone, config.width, workdir / FILENAME)
         described = data.describe()
+    if config.probe_untrained:
+        model.backbone.set_weights(untrained)
+        accuracy["untrained_linear"] = _probe(probed, data, config, ("linear",), clock)["linear"]
     result = Result(
         config=config.to_dict(),
         accuracy=accuracy,
         collapsed=log.collapsed,
-        diverged=log.diverged,
+        diverged=keeper.diverged,
         monitor={name: _or_none(value) for name, value in log.row.items() if name != "epoch"},
         seconds=clock.total(),
         images_per_second=round(progress.images_per_second, 1),
         parameters=parameters,
         environment=devices.environment(precision),
         dataset=described,
+        weights=weights,
         commit=commit(),
     )
     result.write(workdir)
+    if not keeper.diverged:
+        checkpoints.delete(workdir)
     return result
+
+
+def _fit(
+    model: SiameseModel, config: Config, images: int, done: int, callbacks: list[keras.callbacks.Callback]
+) -> None:
+    """Trains from step `done` on.
+
+    The rest of an interrupted epoch has a `fit` of its own: Keras takes the first epoch's length for all.
+    """
+    steps = images // config.batch_size
+    epoch, position = divmod(done, steps)
+    whole = epoch + (position > 0)
+    for first, last, skipped in ((epoch, whole, position), (whole, config.epochs, 0)):
+        if first < last and not model.stop_training:
+            model.fit(
+                batches(images, config.batch_size, config.seed, first, skipped),
+                steps_per_epoch=steps - skipped,
+                initial_epoch=first,
+                epochs=last,
+                shuffle=False,
+                verbose=0,
+                callbacks=callbacks,
+            )
 
 
 def _probe(

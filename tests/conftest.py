@@ -64,6 +64,7 @@ def fake_result(
             "name": config.dataset, **sizes, "mean": [0.5] * 3, "std": [0.2] * 3,
             "fingerprint": "0" * 16, "note": "",
         },
+        "weights": "0" * 64,
         "commit": "c0ffee",
     }  # fmt: skip
     return Result(**{**fields, **changed})

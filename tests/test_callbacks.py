@@ -1,3 +1,5 @@
+import errno
+import os
 import sys
 
 import keras
@@ -48,17 +50,40 @@ def test_healthy_run_is_not_warned_of(tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_divergence_stops_training(tmp_path):
+def test_a_log_goes_on_from_its_state(tmp_path):
+    whole = epoch_log(tmp_path)
+    end(whole, 0, loss=-1 / 3)
+    state = whole.state()
+    end(whole, 1, rank=1.25)
+    expected = (tmp_path / "log.csv").read_bytes()
+    log = EpochLog(tmp_path, 100)
+    log.set_model(Stub())
+    log.restore(state)
+    log.on_train_begin()
+    assert expected.startswith((tmp_path / "log.csv").read_bytes())
+    end(log, 1, rank=1.25)
+    assert (tmp_path / "log.csv").read_bytes() == expected
+
+
+def test_a_full_disk_is_warned_of(tmp_path, capsys, monkeypatch):
     log = epoch_log(tmp_path)
-    end(log, 0, loss=float("nan"), rank=float("nan"))
-    assert log.diverged
-    assert log.model.stop_training
+    before = (tmp_path / "log.csv").read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    end(log, 0)
+    assert "No space left" in capsys.readouterr().err
+    assert (tmp_path / "log.csv").read_bytes() == before
+    monkeypatch.undo()
+    end(log, 1)
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 3
 
 
 def record(tmp_path, epochs, every):
-    log = EigenspaceLog(tmp_path, every)
+    log = EigenspaceLog(tmp_path, every, epochs)
     log.set_model(Stub())
-    log.set_params({"epochs": epochs})
     log.on_train_begin()
     for epoch in range(epochs):
         log.on_epoch_end(epoch)

@@ -41,3 +41,24 @@ def test_seconds_can_be_moved():
     clock.move(0.015, "steps", "compile")
     assert clock.seconds["compile"] == 0.015
     assert clock.seconds["steps"] == pytest.approx(0.005, abs=0.01)
+
+
+def test_a_clock_goes_on_from_its_state():
+    before = Clock()
+    with before.part("load"):
+        time.sleep(0.02)
+    with before.part("steps"):
+        time.sleep(0.03)
+        with before.part("checkpoints"):
+            time.sleep(0.01)
+            state = before.state()  # the open parts count as far as they are
+    clock = Clock()
+    clock.restore(state)
+    with clock.part("load"):
+        time.sleep(0.02)
+    total = clock.total()
+    assert total["load"] == pytest.approx(0.04, abs=0.01)
+    assert total["steps"] == pytest.approx(0.03, abs=0.01)
+    assert total["checkpoints"] == pytest.approx(0.01, abs=0.008)
+    assert total["total"] == pytest.approx(0.08, abs=0.03)
+    assert sum(v for k, v in total.items() if k != "total") == pytest.approx(total["total"], abs=0.005)

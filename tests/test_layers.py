@@ -78,7 +78,7 @@ def test_convolution_and_its_gradients_equal_keras(rng, channels, filters, pixel
     x = tf.cast(rng.normal(size=(6, pixels, pixels, channels)), tf.bfloat16)
     for layer in (ours, stock):
         layer.build(x.shape)
-    assert ours._few_pixels(x)
+    assert ours._by_products(x)
     kernel = np.asarray(tf.cast(tf.cast(stock.get_weights()[0], tf.bfloat16), tf.float32))
     found = []
     for layer, dtype in ((ours, tf.bfloat16), (stock, tf.float32)):
@@ -96,11 +96,11 @@ def test_convolution_and_its_gradients_equal_keras(rng, channels, filters, pixel
 
 def test_convolutions_of_many_pixels_or_in_float32_are_keras_own(rng):
     x = ops.ones((1, 8, 8, 64), "bfloat16")
-    assert not Conv2D(4, 3, padding="same", dtype="mixed_bfloat16")._few_pixels(x)
-    assert not Conv2D(4, 3, padding="same", dtype="float32")._few_pixels(ops.ones((1, 4, 4, 64)))
+    assert not Conv2D(4, 3, padding="same", dtype="mixed_bfloat16")._by_products(x)
+    assert not Conv2D(4, 3, padding="same", dtype="float32")._by_products(ops.ones((1, 4, 4, 64)))
 
 
 @pytest.mark.parametrize("shape", [(1, 7, 7, 64), (1, 4, 8, 64)])
 def test_convolutions_of_other_shapes_are_keras_own(shape):
     layer = Conv2D(4, 3, strides=2, padding="same", dtype="mixed_bfloat16")
-    assert not layer._few_pixels(ops.ones(shape, "bfloat16"))
+    assert not layer._by_products(ops.ones(shape, "bfloat16"))

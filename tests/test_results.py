@@ -3,7 +3,6 @@ import json
 import pytest
 
 from selfsup import results
-from selfsup.config import Config
 from selfsup.errors import InputError
 
 
@@ -15,21 +14,10 @@ def test_write_is_whole_or_not_at_all(tmp_path):
     assert json.loads(path.read_text()) == {"a": 1}
 
 
-def test_a_workdir_belongs_to_one_config_and_seed(tmp_path):
-    results.claim_workdir(tmp_path, Config(width=8))
-    assert results.check_workdir(tmp_path, Config(width=8)) is None
-    for other in (Config(width=8, seed=1), Config(width=16)):
-        with pytest.raises(InputError, match="another run"):
-            results.check_workdir(tmp_path, other)
-
-
 def test_damaged_records_are_named(tmp_path):
     (tmp_path / "result.json").write_text("{")
     with pytest.raises(InputError, match="result"):
         results.read_result(tmp_path)
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(InputError, match="config"):
-        results.check_workdir(tmp_path, Config())
 
 
 def test_commit_names_the_code():

@@ -50,17 +50,17 @@ def test_main_command_says_what_it_does(finished):
 def test_main_command_leaves_its_records(finished):
     workdir, _ = finished
     assert sorted(p.name for p in workdir.iterdir()) == [
-        "config.json", "curves.png", "eigenspace.npz", "eigenspace.png", "encoder.keras", "log.csv",
+        ".lock", "config.json", "curves.png", "eigenspace.npz", "eigenspace.png", "encoder.keras", "log.csv",
         "result.json", "timing.csv",
     ]  # fmt: skip
     result = json.loads((workdir / "result.json").read_text())
     assert set(result) >= {
         "config", "accuracy", "collapsed", "diverged", "seconds", "images_per_second", "environment",
-        "dataset", "commit",
+        "dataset", "weights", "commit",
     }  # fmt: skip
     assert set(result["accuracy"]) == {"linear", "knn", "untrained_linear"}
     assert set(result["seconds"]) >= {
-        "load", "compile", "steps", "callbacks", "records", "probe", "knn", "other", "total",
+        "load", "compile", "steps", "callbacks", "records", "checkpoints", "probe", "knn", "other", "total",
     }  # fmt: skip
     parts = {name: value for name, value in result["seconds"].items() if name != "total"}
     assert sum(parts.values()) == pytest.approx(result["seconds"]["total"], abs=0.01)

@@ -1,0 +1,132 @@
+"""The folder of a run: which run it belongs to, and that only one works in it at a time."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from selfsup import checkpoints
+from selfsup.config import Config
+from selfsup.errors import InputError
+from selfsup.files import sweep
+from selfsup.results import RESULT, Result, read_result, write_json
+
+try:
+    import fcntl
+except ImportError:  # Windows: runs are not kept apart there
+    fcntl = None
+
+CONFIG, LOCK, TENSORBOARD = "config.json", ".lock", "tensorboard"
+RECORDS = (
+    RESULT, CONFIG, "log.csv", "timing.csv", "eigenspace.npz", "encoder.keras",
+    "eigenspace.png", "curves.png",
+)  # fmt: skip
+"""The files that a run leaves, beside its checkpoints; `result.json` is the first to go with --overwrite."""
+
+
+def check_workdir(workdir: Path, config: Config) -> Result | None:
+    """The result of the same run, if it has finished in this folder; writes nothing.
+
+    Raises:
+        InputError: the folder belongs to a run of another config or seed.
+    """
+    path = workdir / CONFIG
+    try:
+        found = json.loads(path.read_text()) if path.exists() else None
+    except (OSError, ValueError):
+        raise InputError(f"{path} cannot be read; choose another --workdir or delete {workdir}") from None
+    if found is not None:
+        _check_same(workdir, found, config)
+    return read_result(workdir)
+
+
+def _check_same(workdir: Path, found: dict[str, Any], config: Config) -> None:
+    wanted = {**config.settings, "seed": config.seed}
+    different = [name for name, value in wanted.items() if found.get(name) != value]
+    if different:
+        fields = ", ".join(f"{name} {found.get(name)} there, {wanted[name]} here" for name in different)
+        raise InputError(
+            f"workdir {workdir} holds another run ({fields}); choose another --workdir, "
+            "or --overwrite what is there"
+        )
+
+
+@contextmanager
+def owned(workdir: Path, config: Config, overwrite: bool = False) -> Iterator[Result | None]:
+    """Makes a run's folder and keeps other runs out of it while the block lasts.
+
+    A folder that was made here goes again if the block ends in an `InputError`.
+
+    Args:
+        workdir: the folder.
+        config: the run's.
+        overwrite: whether to delete the records and checkpoints that are there.
+
+    Yields:
+        The result of the same run, if it has finished here.
+
+    Raises:
+        InputError: it cannot be written, another run is at work in it, or it belongs to another config.
+    """
+    made = [path for path in (workdir, *workdir.parents) if not path.exists()]
+    try:
+        with _lock(workdir):
+            if overwrite:
+                _clear(workdir)
+            finished = check_workdir(workdir, config)
+            sweep(workdir)
+            yield finished
+    except InputError:
+        for path in made:
+            with suppress(OSError):
+                (path / LOCK).unlink(missing_ok=True)
+                path.rmdir()
+        raise
+
+
+@contextmanager
+def _lock(workdir: Path) -> Iterator[None]:
+    """Holds the folder's lock, which the system takes back when this process ends, however it ends."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        file = (workdir / LOCK).open("a+")
+    except OSError as error:
+        raise InputError(
+            f"cannot write to workdir {workdir} ({error.strerror}); choose another --workdir"
+        ) from None
+    with file:
+        try:
+            if fcntl:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            owner = f"process {file.read().strip()} is at work in {workdir}"
+            raise InputError(f"{owner}; wait for it or choose another --workdir") from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+def _clear(workdir: Path) -> None:
+    for name in RECORDS:
+        (workdir / name).unlink(missing_ok=True)
+    checkpoints.delete(workdir)
+    shutil.rmtree(workdir / TENSORBOARD, ignore_errors=True)
+
+
+def write_config(workdir: Path, config: Config) -> None:
+    """Writes `config.json`, which says whose the folder is.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    try:
+        write_json(workdir / CONFIG, config.to_dict())
+    except OSError as error:
+        raise InputError(
+            f"cannot write to workdir {workdir} ({error.strerror}); choose another --workdir"
+        ) from None

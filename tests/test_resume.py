@@ -1,0 +1,98 @@
+"""A run that is stopped and started again ends as one that was not, to the last bit."""
+
+import numpy as np
+import pytest
+
+from selfsup import checkpoints, resnet, train
+from selfsup.config import Config
+from selfsup.errors import InputError
+from selfsup.recordings import read_eigenspaces
+from selfsup.results import read_result
+from selfsup.resume import Checkpoints
+
+
+class StoppedError(Exception):
+    pass
+
+
+@pytest.fixture
+def shallow(monkeypatch):
+    monkeypatch.setattr(resnet, "STAGES", 2)
+    monkeypatch.setattr(resnet, "BLOCKS_PER_STAGE", 1)
+
+
+def config_of(tiny_npz, **changed):
+    fields = {
+        "width": 4, "epochs": 3, "probe_epochs": 2, "batch_size": 8, "precision": "float32",
+        "dataset": str(tiny_npz), "record_every": 1, "probe_untrained": True,
+    }  # fmt: skip
+    return Config(**{**fields, **changed})
+
+
+def stop_at(monkeypatch, saves):
+    """Ends the run after so many checkpoints."""
+    save, left = checkpoints.save, [saves]
+
+    def counted(*args):
+        save(*args)
+        left[0] -= 1
+        if not left[0]:
+            raise StoppedError
+
+    monkeypatch.setattr(checkpoints, "save", counted)
+    return lambda: monkeypatch.setattr(checkpoints, "save", save)
+
+
+def test_stopped_within_and_after_an_epoch_it_ends_the_same(tiny_npz, tmp_path, shallow, monkeypatch, capsys):
+    config = config_of(tiny_npz)
+    whole = train.run(config, tmp_path / "whole")
+    assert checkpoints.found(tmp_path / "whole") == []
+    for saves in (1, 1, 2):  # in the middle of epoch 1, at its end, at the end of epoch 2
+        undo = stop_at(monkeypatch, saves)
+        with pytest.raises(StoppedError):
+            train.run(config, tmp_path / "parts", checkpoint_minutes=0)
+        undo()
+    resumed = train.run(config, tmp_path / "parts", checkpoint_minutes=0)
+    out = capsys.readouterr().out
+    assert [f"resumed  after step {n} of 36" in out for n in (6, 12, 24)] == [True] * 3
+    assert resumed.weights == whole.weights
+    assert resumed.accuracy == whole.accuracy
+    assert resumed.monitor == whole.monitor
+    assert (tmp_path / "parts" / "log.csv").read_bytes() == (tmp_path / "whole" / "log.csv").read_bytes()
+    ours, theirs = (read_eigenspaces(tmp_path / name).arrays() for name in ("parts", "whole"))
+    for name, array in ours.items():
+        np.testing.assert_array_equal(array, theirs[name])
+    assert resumed.seconds["total"] == pytest.approx(
+        sum(v for k, v in resumed.seconds.items() if k != "total"), abs=0.02
+    )
+    assert train.run(config_of(tiny_npz, seed=1), tmp_path / "seed1").weights != whole.weights
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_good_state(tiny_npz, tmp_path, shallow, monkeypatch):
+    executions = []
+
+    class Diverging(Checkpoints):
+        def on_train_batch_end(self, batch, logs=None):
+            executions.append(batch)
+            super().on_train_batch_end(batch, logs if len(executions) < 4 else {"loss": float("nan")})
+
+    monkeypatch.setattr(train, "Checkpoints", Diverging)
+    config = config_of(tiny_npz)
+    result = train.run(config, tmp_path, checkpoint_minutes=0)
+    assert result.diverged
+    assert read_result(tmp_path).diverged
+    assert result.accuracy["linear"] is None
+    assert [checkpoints.read(path, config).steps for path in checkpoints.found(tmp_path)] == [18, 12]
+
+
+def test_weights_that_are_not_finite_are_not_saved(tiny_npz, tmp_path, shallow):
+    assert train.run(config_of(tiny_npz, learning_rate=1e30), tmp_path, checkpoint_minutes=0).diverged
+    assert checkpoints.found(tmp_path) == []
+
+
+def test_checkpoints_of_other_code_are_refused(tiny_npz, tmp_path, shallow, monkeypatch):
+    config = config_of(tiny_npz)
+    checkpoints.save(tmp_path, config, checkpoints.Checkpoint(6, {"model/000 old": np.ones(3)}))
+    with pytest.raises(InputError, match="another version"):
+        train.run(config, tmp_path)
+    assert train.run(config, tmp_path, overwrite=True).accuracy["linear"] > 0

@@ -1,0 +1,91 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from selfsup import checkpoints, workdir
+from selfsup.config import Config
+from selfsup.errors import InputError
+
+CONFIG = Config(width=8)
+
+
+def claimed(path, config=CONFIG, **options):
+    with workdir.owned(path, config, **options) as finished:
+        workdir.write_config(path, config)
+        return finished
+
+
+def test_a_workdir_belongs_to_one_config_and_seed(tmp_path):
+    assert claimed(tmp_path / "run") is None
+    assert claimed(tmp_path / "run") is None
+    for other, field in (
+        (Config(width=8, seed=1), "seed 0 there, 1 here"),
+        (Config(width=16), "width 8 there"),
+    ):
+        with pytest.raises(InputError, match=field):
+            claimed(tmp_path / "run", other)
+
+
+def test_a_second_run_is_refused_until_the_first_is_dead(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from selfsup import workdir; "
+        "from selfsup.config import Config\n"
+        "with workdir.owned(Path(sys.argv[1]), Config(width=8)): print('in', flush=True); time.sleep(60)"
+    )
+    root = Path(workdir.__file__).resolve().parent.parent
+    first = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, cwd=root, text=True
+    )
+    assert first.stdout.readline() == "in\n"
+    with pytest.raises(InputError, match=f"process {first.pid} is at work"):
+        claimed(tmp_path)
+    first.kill()
+    first.wait()
+    assert claimed(tmp_path) is None
+
+
+def test_what_a_killed_process_left_half_written_is_swept(tmp_path):
+    for name in (".4711~log.csv", ".4711~checkpoint-000000012.ckpt", "mine.txt"):
+        (tmp_path / name).write_text("half")
+    claimed(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", "config.json", "mine.txt"]
+
+
+def test_overwrite_deletes_the_run_and_nothing_else(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    for name in workdir.RECORDS:
+        (tmp_path / name).write_text("{}")
+    checkpoints.save(tmp_path, CONFIG, checkpoints.Checkpoint(1, {}))
+    claimed(tmp_path, Config(width=16), overwrite=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", "config.json", "mine.txt"]
+
+
+def test_a_folder_made_for_bad_input_goes_again(tmp_path):
+    with pytest.raises(InputError, match="bad"), workdir.owned(tmp_path / "a" / "b", CONFIG):
+        raise InputError("bad")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unreadable_config_is_named(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(InputError, match=r"config\.json cannot be read"):
+        workdir.check_workdir(tmp_path, CONFIG)
+
+
+@pytest.mark.parametrize("path", ["/proc/selfsup/run", "file/run"])
+def test_a_workdir_that_cannot_be_written_is_refused(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("")
+    with pytest.raises(InputError, match="cannot write to workdir"):
+        claimed(Path(path))
+
+
+def test_a_read_only_workdir_is_refused(tmp_path):
+    (tmp_path / "run").mkdir(mode=0o500)
+    if os.access(tmp_path / "run", os.W_OK):
+        pytest.skip("this user may write anywhere")
+    with pytest.raises(InputError, match="cannot write to workdir"):
+        claimed(tmp_path / "run")
