@@ -30,6 +30,7 @@ setup(
         "tensorboard": ["tensorboard>=2.20"],
         "notebooks": ["ipywidgets>=8", "jupyterlab>=4", "scikit-learn>=1.5"],
         "test": [
+            "hypothesis>=6.100",
             "jax>=0.10,<0.11",
             "nbmake>=1.5",
             "pytest>=9,<10",

@@ -1,4 +1,4 @@
-"""Speed of a training step and of its parts, beside plain PyTorch and Keras' stock layers."""
+"""Speed of a training step, of its parts and of the probe, beside plain PyTorch and Keras' stock layers."""
 
 import json
 import os
@@ -39,6 +39,7 @@ OWN = {
     ),
     "rounds": (Option("turns of each variant; medians are shown", int, low=1), 5),
     "steps": (Option("training steps a turn", int, low=1), 8),
+    "probe": (Option("time the probe of 50,000 training and 10,000 test features as well", bool), False),
     "out": (Option("file for the results as JSON", str), None),
 }
 FIELDS = ("method", "ema", "symmetric", "freq", "solver", "width", "batch_size", "precision")
@@ -68,6 +69,7 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
         "seconds_per_step": seconds,
         "memory_mib": {worker.spec["kind"]: round(worker.ask("memory")) for worker in workers},
         "parts_seconds": workers[0].ask("parts"),
+        "probe_seconds": workers[0].ask("probe") if values["probe"] else {},
         **workers[0].ask("environment"),
     }
     for worker in workers:
@@ -93,6 +95,8 @@ def show(result: dict[str, Any], batch_size: int) -> None:
         print(f"{kind:16}{batch_size / middle:10.1f}{1000 * middle:11.1f} {spread:15}{ratio:>9}{memory:10}")
     for name, seconds in result["parts_seconds"].items():
         print(f"  {name:24}{1000 * seconds:8.2f} ms {seconds / ours:7.1%} of our step")
+    for name, seconds in result["probe_seconds"].items():
+        print(f"  probe: {name:26}{seconds:8.2f} s")
 
 
 def main(argv: Sequence[str]) -> int:

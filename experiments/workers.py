@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 IMAGES = 2048
+PROBED = {"train": 50_000, "test": 10_000}
 WARM_UP = 2
 
 
@@ -34,7 +35,7 @@ class Worker:
         self._answer()
 
     def ask(self, question: str) -> Any:
-        """ "step": seconds per step of a round; "parts": seconds by part; "memory": MiB at most so far."""
+        """ "step": seconds per step of a round; "parts", "probe": seconds by part; "memory": MiB at most."""
         self._process.stdin.write(question + "\n")
         self._process.stdin.flush()
         return self._answer()
@@ -132,6 +133,33 @@ class OurStep:
             jobs |= {"target's forward": target, "target EMA": model.update_target}
         return {name: _median_seconds(tf.function(job)) for name, job in jobs.items()}
 
+    def probe(self) -> dict[str, float]:
+        """Seconds of what follows the training of CIFAR-10: features (by a part of them), probe, k-NN."""
+        import numpy as np
+
+        from selfsup import probe
+        from selfsup.encoder import probed_model
+
+        network = probed_model(self.model.backbone, self.model.projector, reuse=False)
+        images = np.random.default_rng(0).integers(0, 256, (IMAGES, 32, 32, 3), dtype=np.uint8)
+        share = sum(PROBED.values()) / IMAGES
+
+        def features() -> Any:
+            return probe.embed(network, images, self.model.mean, self.model.std)
+
+        rng = np.random.default_rng(0)
+        (dims,) = network.output["linear"].shape[1:]
+        sets = [
+            (rng.normal(size=(count, dims)).astype(np.float32), rng.integers(0, 10, count))
+            for count in PROBED.values()
+        ]
+        arrays = [array for pair in sets for array in pair]
+        return {
+            "features of 60,000 images": share * _median_seconds(features, 3),
+            "100 epochs of 50,000": _median_seconds(lambda: probe.linear_probe(*arrays), 1, warm_up=False),
+            "k-NN of 10,000": _median_seconds(lambda: probe.knn(*arrays), 1, warm_up=False),
+        }
+
     def environment(self) -> dict[str, str]:
         """Device and versions in words."""
         from selfsup import devices
@@ -185,8 +213,9 @@ def _version_of(package: str) -> dict[str, str]:
         return {}
 
 
-def _median_seconds(function: Callable, repeats: int = 7) -> float:
-    function()
+def _median_seconds(function: Callable, repeats: int = 7, warm_up: bool = True) -> float:
+    if warm_up:
+        function()
     times = []
     for _ in range(repeats):
         began = time.perf_counter()
@@ -201,6 +230,7 @@ def serve(spec: dict[str, Any]) -> None:
     answers = {
         "step": step.seconds,
         "parts": step.parts,
+        "probe": lambda: step.probe(),
         "environment": lambda: step.environment(),
         "memory": lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }

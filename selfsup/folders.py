@@ -40,7 +40,7 @@ def read_folder(root: Path, size: int) -> tuple[list[np.ndarray], str]:
     unknown = sorted({p.name for p in (root / "test").iterdir() if p.is_dir()} - set(classes))
     if unknown:
         raise InputError(f"{root / 'test'} has a class {unknown[0]!r} that train has not; {layout}")
-    arrays, resized = [], set()
+    arrays, resized, outside = [], set(), 0
     for split in ("train", "test"):
         images, labels = [], []
         for label, name in enumerate(classes):
@@ -48,6 +48,7 @@ def read_folder(root: Path, size: int) -> tuple[list[np.ndarray], str]:
                 if path.suffix.lower() not in SUFFIXES:
                     continue
                 image = _read_image(path)
+                outside += not path.resolve().is_relative_to(root.resolve())
                 if image.size != (size, size):
                     resized.add(image.size)
                 images.append(to_rgb(image, size))
@@ -57,16 +58,22 @@ def read_folder(root: Path, size: int) -> tuple[list[np.ndarray], str]:
         if not images:
             raise InputError(f"{root / split} has no .png or .jpg images; {layout}")
         arrays += [np.stack(images), np.array(labels, np.int64)]
-    sizes = ", ".join("x".join(map(str, s)) for s in sorted(resized)[:3]) + (
-        ", ..." if len(resized) > 3 else ""
-    )
-    return arrays, f"images of {sizes} resized to {size}x{size} RGB" if resized else ""
+    notes = []
+    if resized:
+        sizes = ", ".join("x".join(map(str, s)) for s in sorted(resized)[:3])
+        notes.append(f"images of {sizes}{', ...' if len(resized) > 3 else ''} resized to {size}x{size} RGB")
+    if outside:
+        images = "image" if outside == 1 else "images"
+        notes.append(f"{outside} {images} behind links that lead out of the folder")
+    return arrays, "; ".join(notes)
 
 
 def _read_image(path: Path) -> Image.Image:
     try:
+        if not path.is_file():  # a pipe would be waited for
+            raise OSError
         with Image.open(path) as image:
             image.load()
             return image
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except Exception:  # Pillow raises a dozen kinds on damaged files
         raise InputError(f"{path} is not a readable image; mend or remove it") from None

@@ -40,6 +40,7 @@ def test_the_table_has_medians_and_ratios(capsys):
             "seconds_per_step": {"ours": [0.1, 0.2, 0.3], "torch": [0.4, 0.5, 0.3]},
             "memory_mib": {"ours": 1000, "torch": 500},
             "parts_seconds": {"augmentation": 0.01},
+            "probe_seconds": {"k-NN": 2.5},
         },
         128,
     )
@@ -49,6 +50,7 @@ def test_the_table_has_medians_and_ratios(capsys):
         "ours 640.0 200.0 (100 to 300) 1000",
         "torch 320.0 400.0 (300 to 500) 2.00 x 500",
         "augmentation 10.00 ms 5.0% of our step",
+        "probe: k-NN 2.50 s",
     ]
 
 

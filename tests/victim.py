@@ -6,10 +6,10 @@ Reads a JSON line per life: `flags` of run.py, `moment` and `delay` of its death
 import contextlib
 import json
 import os
+import resource
 import signal
 import sys
 import threading
-import time
 from pathlib import Path
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
@@ -18,6 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "experiments"))
 import run
 from selfsup import checkpoints, probe, resnet, train
 from selfsup.callbacks import Progress
+
+FULL = 200_000
+"""Bytes that a file may have on a full disk: less than a checkpoint, more than any record."""
 
 resnet.STAGES, resnet.BLOCKS_PER_STAGE = 2, 1  # what is tested here does not depend on depth
 
@@ -76,6 +79,13 @@ def arm(moment: str, delay: float) -> None:
         die_writing(delay, skipped=int(delay * 100) % 3)
     elif moment == "probe":
         before(probe, "linear_probe", lambda: die_after(delay))
+    elif moment == "full disk":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (FULL, FULL))
+    elif moment.startswith("SIG"):
+        signum = signal.Signals[moment]
+        before(
+            Progress, "on_epoch_end", lambda: threading.Timer(0.01, os.kill, (os.getpid(), signum)).start()
+        )
 
 
 def live(order: dict) -> None:
@@ -93,9 +103,8 @@ def main() -> None:
         child = os.fork()
         if not child:
             live(json.loads(line))
-        began = time.perf_counter()
         _, status = os.waitpid(child, 0)
-        print(json.dumps([os.waitstatus_to_exitcode(status), time.perf_counter() - began]), flush=True)
+        print(os.waitstatus_to_exitcode(status), flush=True)
 
 
 if __name__ == "__main__":
