@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from selfsup import checkpoints
 from selfsup.checkpoints import Checkpoint
 from selfsup.config import Config
 from selfsup.errors import InputError
+from selfsup.files import or_warning
 from selfsup.interrupts import Interruption
 from selfsup.model import SiameseModel
 
@@ -141,13 +141,7 @@ class Checkpoints(keras.callbacks.Callback):
             return
         for name, part in self.parts.items():
             arrays |= {f"{name}/{key}": value for key, value in part.state().items()}
-        try:
-            checkpoints.save(self.workdir, self.config, Checkpoint(int(self.model.steps), arrays))
-        except OSError as error:
-            print(
-                f"warning: no checkpoint at step {int(self.model.steps)} ({error.strerror}); going on, "
-                "the one before is still there",
-                file=sys.stderr,
-                flush=True,
-            )
+        steps = int(self.model.steps)
+        with or_warning(f"the checkpoint of step {steps}"):
+            checkpoints.save(self.workdir, self.config, Checkpoint(steps, arrays))
         self._last = time.perf_counter()

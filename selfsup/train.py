@@ -1,13 +1,14 @@
 """One run: load, pre-train, probe, record."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import keras
 
 from selfsup import checkpoints, devices, probe
-from selfsup.callbacks import EigenspaceLog, EpochLog, Progress, TensorBoardLog
+from selfsup.callbacks import EigenspaceLog, EpochLog, TensorBoardLog
 from selfsup.clock import Clock
 from selfsup.config import METHODS, Config
 from selfsup.datasets import Dataset, batches, load_dataset
@@ -17,9 +18,10 @@ from selfsup.errors import InputError
 from selfsup.estimate import forward_seconds, training_seconds
 from selfsup.interrupts import Interrupted, Interruption
 from selfsup.model import SiameseModel
+from selfsup.progress import Progress
 from selfsup.results import Result, commit
 from selfsup.resume import Checkpoints, digest
-from selfsup.workdir import owned, write_config
+from selfsup.workdir import clear, owned, write_config
 
 __all__ = ["Interrupted", "run"]
 
@@ -59,23 +61,32 @@ def run(
         if finished is not None:
             print(f"finished before, in {workdir}; nothing to do")
             return finished
-        return _run(config, workdir, tensorboard, checkpoint_minutes, interruption)
+        clock = Clock()
+        with clock.part("load"):
+            data = load_dataset(config.dataset, config.data_dir)
+            if len(data.x_train) < config.batch_size:
+                raise InputError(
+                    f"batch_size {config.batch_size} is larger than the {len(data.x_train)} training images"
+                )
+        if overwrite:
+            clear(workdir)
+        return _run(config, data, workdir, tensorboard, checkpoint_minutes, interruption, clock)
 
 
 def _run(
-    config: Config, workdir: Path, tensorboard: bool, checkpoint_minutes: float, interruption: Interruption
+    config: Config,
+    data: Dataset,
+    workdir: Path,
+    tensorboard: bool,
+    checkpoint_minutes: float,
+    interruption: Interruption,
+    clock: Clock,
 ) -> Result:
     devices.keep_freed_memory()
     if config.deterministic:
         devices.make_deterministic()
-    clock = Clock()
     with clock.part("load"):
-        data = load_dataset(config.dataset, config.data_dir)
         steps = len(data.x_train) // config.batch_size
-        if steps == 0:
-            raise InputError(
-                f"batch_size {config.batch_size} is larger than the {len(data.x_train)} training images"
-            )
         log = EpochLog(workdir, steps * config.batch_size)
         eigenspaces = EigenspaceLog(workdir, config.record_every, config.epochs)
         progress = Progress(config.epochs, steps, config.batch_size)
@@ -114,7 +125,7 @@ def _run(
     clock.move(progress.compile_seconds, "steps", "compile")
     weights = digest(model)
     accuracy = dict.fromkeys(probes) if keeper.diverged else _probe(probed, data, config, probes, clock)
-    with clock.part("records"):
+    with clock.part("records"), _or_advice(workdir):
         export_encoder(model.backbone, config.width, workdir / FILENAME)
         described = data.describe()
     if config.probe_untrained:
@@ -134,10 +145,23 @@ def _run(
         weights=weights,
         commit=commit(),
     )
-    result.write(workdir)
+    with _or_advice(workdir):
+        result.write(workdir)
     if not keeper.diverged:
         checkpoints.delete(workdir)
     return result
+
+
+@contextmanager
+def _or_advice(workdir: Path) -> Iterator[None]:
+    """One clear line where the disk refuses the last records."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"cannot write the records to {workdir} ({error.strerror}); make room, then give the same "
+            "command: it goes on from the last checkpoint"
+        ) from None
 
 
 def _fit(

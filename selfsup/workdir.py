@@ -63,7 +63,7 @@ def owned(workdir: Path, config: Config, overwrite: bool = False) -> Iterator[Re
     Args:
         workdir: the folder.
         config: the run's.
-        overwrite: whether to delete the records and checkpoints that are there.
+        overwrite: whether it may hold another run, and a finished one, which is then to be cleared.
 
     Yields:
         The result of the same run, if it has finished here.
@@ -74,9 +74,7 @@ def owned(workdir: Path, config: Config, overwrite: bool = False) -> Iterator[Re
     made = [path for path in (workdir, *workdir.parents) if not path.exists()]
     try:
         with _lock(workdir):
-            if overwrite:
-                _clear(workdir)
-            finished = check_workdir(workdir, config)
+            finished = None if overwrite else check_workdir(workdir, config)
             sweep(workdir)
             yield finished
     except InputError:
@@ -111,7 +109,8 @@ def _lock(workdir: Path) -> Iterator[None]:
         yield
 
 
-def _clear(workdir: Path) -> None:
+def clear(workdir: Path) -> None:
+    """Deletes the records and checkpoints of a run, and nothing else."""
     for name in RECORDS:
         (workdir / name).unlink(missing_ok=True)
     checkpoints.delete(workdir)

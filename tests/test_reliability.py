@@ -10,6 +10,7 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,6 +27,7 @@ from selfsup.recordings import read_eigenspaces
 from selfsup.results import read_result
 
 pytestmark = pytest.mark.reliability
+ROOT = Path(__file__).resolve().parent.parent
 SEED = int(os.environ.get("RELIABILITY_SEED", random.SystemRandom().randrange(10**6)))
 FLAGS = ("--width=4", "--epochs=4", "--probe_epochs=150", "--batch_size=8", "--precision=float32")
 METHODS = ("directpred", "byol", "simsiam")
@@ -119,7 +121,7 @@ def kill_again_and_again(folder: Path, data: Path, method: str) -> Counter:
     assert_same(folder / "killed", folder / "whole")
     assert ("cannot be used" in nursery.output("killed")) == (died["damaged checkpoint"] > 0)
     assert nursery.live("full disk", "full disk") == 0, nursery.output("full disk")
-    assert "warning: no checkpoint at step" in nursery.output("full disk")
+    assert "warning: cannot write the checkpoint of step" in nursery.output("full disk")
     assert_same(folder / "full disk", folder / "whole")
     nursery.close()
     return died
@@ -139,19 +141,37 @@ def test_killed_runs_end_as_if_they_had_not_been(tiny_npz, tmp_path, record_prop
     assert sum(deaths.values()) >= 30
 
 
-@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGINT", 130)])
-def test_a_signal_ends_a_run_with_a_checkpoint(name, status, tiny_npz, tmp_path):
+def test_a_signal_ends_a_run_with_a_checkpoint(tiny_npz, tmp_path):
     nursery = Nursery(tmp_path, tiny_npz, "directpred")
-    assert nursery.live("signalled", name) == status
-    output = nursery.output("signalled")
-    assert "stopping after this step" in output
-    assert "the same command goes on" in output
-    (newest, *_) = checkpoints.found(tmp_path / "signalled")
-    steps = int(newest.stem.removeprefix("checkpoint-"))
-    assert nursery.live("signalled") == nursery.live("whole") == 0
-    assert f"resumed  after step {steps} of 48" in nursery.output("signalled")
-    assert_same(tmp_path / "signalled", tmp_path / "whole")
+    assert nursery.live("whole") == 0
+    for name, status in {"SIGTERM": 143, "SIGINT": 130}.items():
+        assert nursery.live(name, name) == status
+        output = nursery.output(name)
+        assert "stopping after this step" in output
+        assert "the same command goes on" in output
+        (newest, *_) = checkpoints.found(tmp_path / name)
+        steps = int(newest.stem.removeprefix("checkpoint-"))
+        assert nursery.live(name) == 0
+        assert f"resumed  after step {steps} of 48" in nursery.output(name)
+        assert_same(tmp_path / name, tmp_path / "whole")
     nursery.close()
+
+
+def test_a_signal_to_a_grid_reaches_its_run(tiny_npz, tmp_path):
+    flags = ["--preset=quick", "--only=sgd", *FLAGS, f"--dataset={tiny_npz}", f"--out={tmp_path}"]
+    flags += ["--epochs=12", "--width=2"]
+    command, run = [sys.executable, "experiments/reproduce.py", *flags], tmp_path / "runs" / "sgd" / "0"
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as grid:
+        while not (run.exists() and checkpoints.found(run)):
+            assert grid.poll() is None
+            time.sleep(0.1)
+        grid.terminate()
+        assert "the same command goes on" in grid.communicate()[1]
+    assert grid.returncode == 143
+    assert "stopped by SIGTERM" in (run / "run.log").read_text()
+    steps = int(checkpoints.found(run)[0].stem.removeprefix("checkpoint-"))
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0
+    assert f"resumed  after step {steps} of 144" in (run / "run.log").read_text()
 
 
 def test_damaged_checkpoints_are_named_and_the_one_before_is_used(tmp_path, capsys, record_property):

@@ -65,7 +65,9 @@ def test_stopped_within_and_after_an_epoch_it_ends_the_same(tiny_npz, tmp_path, 
     assert resumed.seconds["total"] == pytest.approx(
         sum(v for k, v in resumed.seconds.items() if k != "total"), abs=0.02
     )
-    assert train.run(config_of(tiny_npz, seed=1), tmp_path / "seed1").weights != whole.weights
+    other = train.run(config_of(tiny_npz, seed=1), tmp_path / "other")
+    assert other.weights != whole.weights
+    assert (tmp_path / "other" / "log.csv").read_bytes() != (tmp_path / "whole" / "log.csv").read_bytes()
 
 
 def test_a_loss_that_is_not_finite_keeps_the_last_good_state(tiny_npz, tmp_path, shallow, monkeypatch):

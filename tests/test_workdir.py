@@ -59,7 +59,10 @@ def test_overwrite_deletes_the_run_and_nothing_else(tmp_path):
     for name in workdir.RECORDS:
         (tmp_path / name).write_text("{}")
     checkpoints.save(tmp_path, CONFIG, checkpoints.Checkpoint(1, {}))
-    claimed(tmp_path, Config(width=16), overwrite=True)
+    with workdir.owned(tmp_path, Config(width=16), overwrite=True) as finished:
+        assert finished is None
+        workdir.clear(tmp_path)
+    claimed(tmp_path, Config(width=16))
     assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", "config.json", "mine.txt"]
 
 

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "experiments"))
 
 import run
 from selfsup import checkpoints, probe, resnet, train
-from selfsup.callbacks import Progress
+from selfsup.progress import Progress
 
 FULL = 200_000
 """Bytes that a file may have on a full disk: less than a checkpoint, more than any record."""
