@@ -1,18 +1,16 @@
-"""Checkpoints of a run: files that are whole or absent, each with a checksum and the config it belongs to."""
+"""Checkpoints of a run: files that are whole or absent, each with a checksum and the run it belongs to."""
 
 import hashlib
 import io
 import json
 import re
 import sys
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from selfsup.config import Config
 from selfsup.errors import InputError
 from selfsup.files import replacing
 
@@ -20,6 +18,10 @@ KEPT = 2
 _NAME = "checkpoint-{:09d}.ckpt"
 _PATTERN = re.compile(r"checkpoint-(\d{9})\.ckpt")
 _MAGIC = b"selfsup checkpoint 1\n"
+
+
+Identity = Mapping[str, str | int]
+"""What a run is, by name: the fingerprints of its config and its data, its seed."""
 
 
 @dataclass(frozen=True)
@@ -39,31 +41,26 @@ def found(workdir: Path) -> list[Path]:
     return sorted((path for path in workdir.iterdir() if _PATTERN.fullmatch(path.name)), reverse=True)
 
 
-def save(workdir: Path, config: Config, checkpoint: Checkpoint) -> Path:
+def save(workdir: Path, identity: Identity, checkpoint: Checkpoint) -> Path:
     """Writes a checkpoint, then deletes all but the last two.
 
     Raises:
         OSError: the disk refused; older checkpoints are as they were.
     """
     content = io.BytesIO()
+    content.write(json.dumps({"identity": dict(identity), "steps": checkpoint.steps}).encode() + b"\n")
     np.savez(content, **checkpoint.arrays)
     content = content.getbuffer()
-    header = {
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "config": config.fingerprint,
-        "seed": config.seed,
-        "steps": checkpoint.steps,
-    }
     path = workdir / _NAME.format(checkpoint.steps)
     with replacing(path, "wb") as file:
-        file.write(_MAGIC + json.dumps(header).encode() + b"\n")
+        file.write(_MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n")
         file.write(content)
     for old in found(workdir)[KEPT:]:
         old.unlink()
     return path
 
 
-def read(path: Path, config: Config) -> Checkpoint:
+def read(path: Path, identity: Identity) -> Checkpoint:
     """A checkpoint of a run.
 
     Raises:
@@ -75,27 +72,19 @@ def read(path: Path, config: Config) -> Checkpoint:
         raise DamagedError(error.strerror) from None
     if not content:
         raise DamagedError("it is empty")
-    magic, _, rest = content.partition(b"\n")
-    line, _, arrays = rest.partition(b"\n")
-    try:
-        header = json.loads(line)
-        sound = magic + b"\n" == _MAGIC and hashlib.sha256(arrays).hexdigest() == header["sha256"]
-        run = (header["config"], header["seed"])
-        steps = int(header["steps"])
-    except (ValueError, KeyError, TypeError):
-        sound = False
-    if not sound:
+    magic, checksum, content = (*content.split(b"\n", 2), b"", b"")[:3]
+    if magic + b"\n" != _MAGIC or hashlib.sha256(content).hexdigest().encode() != checksum:
         raise DamagedError("its checksum is wrong")
-    if run != (config.fingerprint, config.seed):
-        raise DamagedError("it belongs to another run")
-    try:
-        with np.load(io.BytesIO(arrays), allow_pickle=False) as file:
-            return Checkpoint(steps, dict(file))
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise DamagedError(str(error)) from None
+    header, _, arrays = content.partition(b"\n")
+    header = json.loads(header)
+    different = [name for name in identity if header["identity"].get(name) != identity[name]]
+    if different:
+        raise DamagedError(f"it is of a run with other {' and '.join(different)}")
+    with np.load(io.BytesIO(arrays), allow_pickle=False) as file:
+        return Checkpoint(header["steps"], dict(file))
 
 
-def latest(workdir: Path, config: Config) -> Checkpoint | None:
+def latest(workdir: Path, identity: Identity) -> Checkpoint | None:
     """The newest usable checkpoint in a run's folder; None where there is no checkpoint at all.
 
     Damaged ones are named on stderr.
@@ -106,7 +95,7 @@ def latest(workdir: Path, config: Config) -> Checkpoint | None:
     paths = found(workdir)
     for path in paths:
         try:
-            return read(path, config)
+            return read(path, identity)
         except DamagedError as error:
             print(f"warning: {path} cannot be used: {error}", file=sys.stderr, flush=True)
     if paths:

@@ -48,11 +48,16 @@ class Dataset:
     def classes(self) -> int:
         return int(self.y_train.max()) + 1
 
-    def describe(self) -> dict:
-        """Name, sizes, normalisation and a fingerprint of every byte, for the record."""
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hex digits, of every byte of the images and labels."""
         digest = hashlib.sha256()
         for key in KEYS:
             digest.update(np.ascontiguousarray(getattr(self, key)))
+        return digest.hexdigest()[:16]
+
+    def describe(self) -> dict:
+        """Name, sizes, normalisation and fingerprint, for the record."""
         return {
             "name": self.name,
             "train": len(self.x_train),
@@ -60,7 +65,7 @@ class Dataset:
             "classes": self.classes,
             "mean": self.mean,
             "std": self.std,
-            "fingerprint": digest.hexdigest()[:16],
+            "fingerprint": self.fingerprint,
             "note": self.note,
         }
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a run trains: the step is finished first; at a second Ctrl-C it is not."""
+"""Ctrl-C, SIGTERM and a lost terminal while a run trains: the step is finished first."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = tuple(getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n))
 
 
 class Interrupted(KeyboardInterrupt):
@@ -26,7 +26,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Interruption:
-    """Takes SIGINT and SIGTERM while it is entered, in the main thread.
+    """Takes SIGINT, SIGTERM and SIGHUP while it is entered, in the main thread; ignored ones stay so (nohup).
 
     Inside `deferred()` the first is only noted, in `received`, for a training loop to look at between two
     executions; elsewhere it raises `Interrupted`. A SIGINT after another signal ends the process at once,
@@ -43,9 +43,10 @@ class Interruption:
             # Python's handlers wait until native code returns; this thread hears of a signal at once.
             listener, self._writer = socket.socketpair()
             self._writer.setblocking(False)
-            threading.Thread(target=self._listen, args=(listener,), daemon=True).start()
             self._wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-            self._handlers = {signum: signal.signal(signum, self._handle) for signum in SIGNALS}
+            heeded = [s for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
+            self._handlers = {signum: signal.signal(signum, self._handle) for signum in heeded}
+            threading.Thread(target=self._listen, args=(listener,), daemon=True).start()
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -79,7 +80,7 @@ class Interruption:
         heard = 0
         with listener:
             while numbers := listener.recv(16):
-                for signum in (number for number in numbers if number in SIGNALS):
+                for signum in (number for number in numbers if number in self._handlers):
                     heard += 1
                     if heard > 1 and signum == signal.SIGINT:
                         os._exit(128 + signum)

@@ -12,8 +12,7 @@ import numpy as np
 from keras import ops
 
 from selfsup import checkpoints
-from selfsup.checkpoints import Checkpoint
-from selfsup.config import Config
+from selfsup.checkpoints import Checkpoint, Identity
 from selfsup.errors import InputError
 from selfsup.files import or_warning
 from selfsup.interrupts import Interruption
@@ -57,7 +56,7 @@ class Checkpoints(keras.callbacks.Callback):
     is answered by a checkpoint and `Interrupted`. Stands last in the list of callbacks.
 
     Args:
-        workdir, config: the run.
+        workdir, identity: the run.
         parts: what has state beside the model, by name.
         minutes: between two checkpoints at most.
         interruption: where signals are noted.
@@ -69,13 +68,13 @@ class Checkpoints(keras.callbacks.Callback):
     def __init__(
         self,
         workdir: Path,
-        config: Config,
+        identity: Identity,
         parts: Mapping[str, Stateful],
         minutes: float,
         interruption: Interruption,
     ) -> None:
         super().__init__()
-        self.workdir, self.config, self.parts = workdir, config, parts
+        self.workdir, self.identity, self.parts = workdir, identity, parts
         self.seconds, self.interruption = 60.0 * minutes, interruption
         self.diverged = False
         self._last = time.perf_counter()
@@ -143,5 +142,5 @@ class Checkpoints(keras.callbacks.Callback):
             arrays |= {f"{name}/{key}": value for key, value in part.state().items()}
         steps = int(self.model.steps)
         with or_warning(f"the checkpoint of step {steps}"):
-            checkpoints.save(self.workdir, self.config, Checkpoint(steps, arrays))
+            checkpoints.save(self.workdir, self.identity, Checkpoint(steps, arrays))
         self._last = time.perf_counter()

@@ -54,7 +54,7 @@ def run(
     Raises:
         InputError: the data cannot be used, or the workdir, its checkpoints or TensorBoard cannot, before
             any training.
-        Interrupted: SIGINT or SIGTERM came; the state is saved.
+        Interrupted: SIGINT, SIGTERM or SIGHUP came; the state is saved.
     """
     workdir = Path(workdir or config.default_workdir)
     with owned(workdir, config, overwrite) as finished, Interruption() as interruption:
@@ -95,9 +95,10 @@ def _run(
         if tensorboard:
             callbacks.append(clock.watch(TensorBoardLog(workdir, log, eigenspaces), "records"))
         parts = {"log": log, "eigenspaces": eigenspaces, "progress": progress, "clock": clock}
-        keeper = Checkpoints(workdir, config, parts, checkpoint_minutes, interruption)
+        identity = {"config": config.fingerprint, "seed": config.seed, "data": data.fingerprint}
+        keeper = Checkpoints(workdir, identity, parts, checkpoint_minutes, interruption)
         callbacks.append(clock.watch(keeper, "checkpoints"))
-        checkpoint = checkpoints.latest(workdir, config)
+        checkpoint = checkpoints.latest(workdir, identity)
         write_config(workdir, config)
         keras.utils.set_random_seed(config.seed)
         model = SiameseModel(config, data.x_train, data.mean, data.std)
@@ -127,7 +128,6 @@ def _run(
     accuracy = dict.fromkeys(probes) if keeper.diverged else _probe(probed, data, config, probes, clock)
     with clock.part("records"), _or_advice(workdir):
         export_encoder(model.backbone, config.width, workdir / FILENAME)
-        described = data.describe()
     if config.probe_untrained:
         model.backbone.set_weights(untrained)
         accuracy["untrained_linear"] = _probe(probed, data, config, ("linear",), clock)["linear"]
@@ -141,7 +141,7 @@ def _run(
         images_per_second=round(progress.images_per_second, 1),
         parameters=parameters,
         environment=devices.environment(precision),
-        dataset=described,
+        dataset=data.describe(),
         weights=weights,
         commit=commit(),
     )

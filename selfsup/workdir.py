@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -104,7 +105,7 @@ def _lock(workdir: Path) -> Iterator[None]:
             owner = f"process {file.read().strip()} is at work in {workdir}"
             raise InputError(f"{owner}; wait for it or choose another --workdir") from None
         file.truncate(0)
-        file.write(f"{os.getpid()}\n")
+        file.write(f"{os.getpid()} on {platform.node()}\n")
         file.flush()
         yield
 

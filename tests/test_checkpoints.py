@@ -6,15 +6,14 @@ import pytest
 
 from selfsup import checkpoints
 from selfsup.checkpoints import Checkpoint
-from selfsup.config import Config
 from selfsup.errors import InputError
 
-CONFIG = Config(width=8)
+IDENTITY = {"config": "1234abcd", "seed": 0, "data": "ffff"}
 
 
-def save(folder, steps, config=CONFIG):
+def save(folder, steps, identity=IDENTITY):
     arrays = {"model/kernel": np.full((3, 4), steps, np.float32), "log/rows": np.arange(4.0)}
-    return checkpoints.save(folder, config, Checkpoint(steps, arrays))
+    return checkpoints.save(folder, identity, Checkpoint(steps, arrays))
 
 
 def test_what_is_saved_comes_back_and_the_last_two_are_kept(tmp_path):
@@ -23,21 +22,21 @@ def test_what_is_saved_comes_back_and_the_last_two_are_kept(tmp_path):
     assert [p.name for p in checkpoints.found(tmp_path)] == [
         "checkpoint-000001000.ckpt", "checkpoint-000000010.ckpt",
     ]  # fmt: skip
-    latest = checkpoints.latest(tmp_path, CONFIG)
+    latest = checkpoints.latest(tmp_path, IDENTITY)
     assert latest.steps == 1000
     assert latest.arrays["model/kernel"].dtype == np.float32
     np.testing.assert_array_equal(latest.arrays["model/kernel"], 1000)
 
 
 def test_no_checkpoint_is_none(tmp_path):
-    assert checkpoints.latest(tmp_path, CONFIG) is None
+    assert checkpoints.latest(tmp_path, IDENTITY) is None
 
 
 def test_the_one_before_serves_where_the_newest_is_damaged(tmp_path, capsys):
     save(tmp_path, 1)
     newest = save(tmp_path, 2)
     newest.write_bytes(newest.read_bytes()[:-7])
-    assert checkpoints.latest(tmp_path, CONFIG).steps == 1
+    assert checkpoints.latest(tmp_path, IDENTITY).steps == 1
     warning = capsys.readouterr().err
     assert str(newest) in warning
     assert warning.count("\n") == 1
@@ -47,14 +46,13 @@ def test_damaged_ones_alone_are_an_error_that_says_what_to_do(tmp_path):
     for steps in (1, 2):
         save(tmp_path, steps).write_bytes(b"")
     with pytest.raises(InputError, match=r"none of the 2 checkpoints .* delete .* --overwrite"):
-        checkpoints.latest(tmp_path, CONFIG)
+        checkpoints.latest(tmp_path, IDENTITY)
 
 
 def test_a_checkpoint_of_another_run_is_not_used(tmp_path):
-    for config in (Config(width=16), Config(width=8, seed=1)):
-        path = save(tmp_path, 3, config)
-        with pytest.raises(checkpoints.DamagedError, match="another run"):
-            checkpoints.read(path, CONFIG)
+    path = save(tmp_path, 3, {**IDENTITY, "seed": 1, "data": "0000"})
+    with pytest.raises(checkpoints.DamagedError, match="of a run with other seed and data"):
+        checkpoints.read(path, IDENTITY)
 
 
 def test_a_full_disk_leaves_the_one_before(tmp_path, monkeypatch):
@@ -68,3 +66,17 @@ def test_a_full_disk_leaves_the_one_before(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         save(tmp_path, 2)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_no_bit_can_flip_and_no_byte_be_lost_unnoticed(tmp_path):
+    path = save(tmp_path, 3)
+    content = path.read_bytes()
+    places = range(len(content))
+    flipped = (
+        content[:i] + bytes([content[i] ^ 1 << bit]) + content[i + 1 :] for i in places for bit in range(8)
+    )
+    cut = (content[:length] for length in places)
+    for changed in (*flipped, *cut):
+        path.write_bytes(changed)
+        with pytest.raises(checkpoints.DamagedError):
+            checkpoints.read(path, IDENTITY)

@@ -11,7 +11,9 @@ from selfsup.interrupts import Interrupted, Interruption
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_signal_is_raised_at_once_or_after_the_block(signum, status):
     before = signal.getsignal(signum)
     with pytest.raises(Interrupted) as stop, Interruption():
@@ -43,3 +45,13 @@ def test_a_second_ctrl_c_ends_even_native_code_at_once():
     )
     assert done.returncode == 130
     assert "stopping after this step" in done.stderr
+
+
+def test_a_signal_that_is_ignored_stays_so():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interruption() as interruption:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert interruption.received is None
+    finally:
+        signal.signal(signal.SIGHUP, before)

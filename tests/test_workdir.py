@@ -40,7 +40,7 @@ def test_a_second_run_is_refused_until_the_first_is_dead(tmp_path):
         [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, cwd=root, text=True
     )
     assert first.stdout.readline() == "in\n"
-    with pytest.raises(InputError, match=f"process {first.pid} is at work"):
+    with pytest.raises(InputError, match=f"process {first.pid} on .* is at work"):
         claimed(tmp_path)
     first.kill()
     first.wait()
@@ -58,7 +58,7 @@ def test_overwrite_deletes_the_run_and_nothing_else(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     for name in workdir.RECORDS:
         (tmp_path / name).write_text("{}")
-    checkpoints.save(tmp_path, CONFIG, checkpoints.Checkpoint(1, {}))
+    checkpoints.save(tmp_path, {}, checkpoints.Checkpoint(1, {}))
     with workdir.owned(tmp_path, Config(width=16), overwrite=True) as finished:
         assert finished is None
         workdir.clear(tmp_path)
