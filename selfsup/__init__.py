@@ -20,6 +20,7 @@ _HOME = {
     "PRESETS": "registry",
     "make_config": "registry",
     "InputError": "errors",
+    "Interrupted": "interrupts",
     "SiameseModel": "model",
     "Eigenspaces": "recordings",
     "Encoder": "encoder",
