@@ -12,6 +12,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import cli
 from selfsup.config import Config
 from selfsup.errors import InputError
+from selfsup.interrupts import Interrupted
 from selfsup.options import Option
 from selfsup.registry import EXPERIMENTS, PRESETS, make_config
 from selfsup.results import DIVERGED
@@ -30,10 +31,7 @@ OWN = {
     "experiment": (Option("a cell of the report's tables, by name", str), None),
     "list": (Option("print the experiments with their published accuracy", bool), False),
     "workdir": (Option("folder of the run", str, "runs/NAME-FINGERPRINT/SEED"), None),
-    "checkpoint_minutes": (
-        Option("minutes between two checkpoints in an epoch", float, low=0),
-        10.0,
-    ),
+    "checkpoint_minutes": (Option("minutes between two checkpoints in an epoch", float, low=0), 10.0),
     "overwrite": (Option("delete what the workdir holds of a run, and start anew", bool), False),
     "tensorboard": (Option("write the scalars for TensorBoard as well, below the workdir", bool), False),
 }
@@ -59,15 +57,12 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
     chosen = {name: values[name] for name in ("tensorboard", "checkpoint_minutes", "overwrite")}
     try:
         result = train.run(config, workdir, **chosen)
-    except train.Interrupted as stop:
+    except Interrupted as stop:
         print(f"\n{stop}; the same command goes on from the last checkpoint in {workdir}", file=sys.stderr)
         return stop.status
     figures = draw(config, workdir)
     if result.diverged:
-        print(
-            f"error: {DIVERGED}; lower --learning_rate. See {workdir}",
-            file=sys.stderr,
-        )
+        print(f"error: {DIVERGED}; lower --learning_rate. See {workdir}", file=sys.stderr)
         return STATUS_DIVERGED
     report(config, result.accuracy, result.collapsed)
     print(f"{result.seconds['total']:.0f} s in all; records and encoder in {workdir}")

@@ -156,8 +156,8 @@ class OurStep:
         arrays = [array for pair in sets for array in pair]
         return {
             "features of 60,000 images": share * _median_seconds(features, 3),
-            "100 epochs of 50,000": _median_seconds(lambda: probe.linear_probe(*arrays), 1, warm_up=False),
-            "k-NN of 10,000": _median_seconds(lambda: probe.knn(*arrays), 1, warm_up=False),
+            "100 epochs of 50,000": _seconds(lambda: probe.linear_probe(*arrays)),
+            "k-NN of 10,000": _seconds(lambda: probe.knn(*arrays)),
         }
 
     def environment(self) -> dict[str, str]:
@@ -213,15 +213,15 @@ def _version_of(package: str) -> dict[str, str]:
         return {}
 
 
-def _median_seconds(function: Callable, repeats: int = 7, warm_up: bool = True) -> float:
-    if warm_up:
-        function()
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
+def _seconds(function: Callable) -> float:
+    began = time.perf_counter()
+    function()
+    return time.perf_counter() - began
+
+
+def _median_seconds(function: Callable, repeats: int = 7) -> float:
+    function()
+    return statistics.median(_seconds(function) for _ in range(repeats))
 
 
 def serve(spec: dict[str, Any]) -> None:

@@ -13,9 +13,9 @@ import numpy as np
 from selfsup import collapse, eigenspace
 from selfsup.errors import InputError
 from selfsup.files import or_warning, replacing
-from selfsup.recordings import LOG, LOG_FIELDS, Eigenspaces
+from selfsup.recordings import LOG, LOG_FIELDS, TIMING, Eigenspaces
+from selfsup.workdir import TENSORBOARD
 
-TIMING = "timing.csv"
 TIMING_FIELDS = ("epoch", "seconds", "images_per_second")
 
 
@@ -150,7 +150,7 @@ class TensorBoardLog(keras.callbacks.Callback):
         except ImportError:
             raise InputError("--tensorboard needs a package more; pip install tensorboard") from None
         self.log, self.eigenspaces = log, eigenspaces
-        self._open = lambda: Writer(str(workdir / "tensorboard"))
+        self._open = lambda: Writer(str(workdir / TENSORBOARD))
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._writer = self._open()

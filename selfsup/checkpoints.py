@@ -72,7 +72,8 @@ def read(path: Path, identity: Identity) -> Checkpoint:
         raise DamagedError(error.strerror) from None
     if not content:
         raise DamagedError("it is empty")
-    magic, checksum, content = (*content.split(b"\n", 2), b"", b"")[:3]
+    magic, _, content = content.partition(b"\n")
+    checksum, _, content = content.partition(b"\n")
     if magic + b"\n" != _MAGIC or hashlib.sha256(content).hexdigest().encode() != checksum:
         raise DamagedError("its checksum is wrong")
     header, _, arrays = content.partition(b"\n")

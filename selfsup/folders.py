@@ -40,15 +40,16 @@ def read_folder(root: Path, size: int) -> tuple[list[np.ndarray], str]:
     unknown = sorted({p.name for p in (root / "test").iterdir() if p.is_dir()} - set(classes))
     if unknown:
         raise InputError(f"{root / 'test'} has a class {unknown[0]!r} that train has not; {layout}")
-    arrays, resized, outside = [], set(), 0
+    arrays, resized, outside, home = [], set(), 0, root.resolve()
     for split in ("train", "test"):
         images, labels = [], []
         for label, name in enumerate(classes):
+            folder = (root / split / name).resolve()
             for path in sorted((root / split / name).glob("*")):
                 if path.suffix.lower() not in SUFFIXES:
                     continue
                 image = _read_image(path)
-                outside += not path.resolve().is_relative_to(root.resolve())
+                outside += not (path.resolve() if path.is_symlink() else folder).is_relative_to(home)
                 if image.size != (size, size):
                     resized.add(image.size)
                 images.append(to_rgb(image, size))

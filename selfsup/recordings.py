@@ -11,6 +11,7 @@ from selfsup.errors import InputError
 from selfsup.files import replacing
 
 EIGENSPACES, LOG = "eigenspace.npz", "log.csv"
+TIMING = "timing.csv"
 LOG_FIELDS = ("epoch", "loss", "embedding_std", "effective_rank", "asymmetry")
 
 

@@ -16,14 +16,12 @@ from selfsup.durations import duration
 from selfsup.encoder import FILENAME, export_encoder, probed_model
 from selfsup.errors import InputError
 from selfsup.estimate import forward_seconds, training_seconds
-from selfsup.interrupts import Interrupted, Interruption
+from selfsup.interrupts import Interruption
 from selfsup.model import SiameseModel
 from selfsup.progress import Progress
 from selfsup.results import Result, commit
 from selfsup.resume import Checkpoints, digest
 from selfsup.workdir import clear, owned, write_config
-
-__all__ = ["Interrupted", "run"]
 
 STEPS_PER_EXECUTION = 10
 LONG = 2 * 3600

@@ -13,6 +13,7 @@ from selfsup import checkpoints
 from selfsup.config import Config
 from selfsup.errors import InputError
 from selfsup.files import sweep
+from selfsup.recordings import EIGENSPACES, LOG, TIMING
 from selfsup.results import RESULT, Result, read_result, write_json
 
 try:
@@ -22,8 +23,7 @@ except ImportError:  # Windows: runs are not kept apart there
 
 CONFIG, LOCK, TENSORBOARD = "config.json", ".lock", "tensorboard"
 RECORDS = (
-    RESULT, CONFIG, "log.csv", "timing.csv", "eigenspace.npz", "encoder.keras",
-    "eigenspace.png", "curves.png",
+    RESULT, CONFIG, LOG, TIMING, EIGENSPACES, "encoder.keras", "eigenspace.png", "curves.png",
 )  # fmt: skip
 """The files that a run leaves, beside its checkpoints; `result.json` is the first to go with --overwrite."""
 
@@ -93,9 +93,7 @@ def _lock(workdir: Path) -> Iterator[None]:
         workdir.mkdir(parents=True, exist_ok=True)
         file = (workdir / LOCK).open("a+")
     except OSError as error:
-        raise InputError(
-            f"cannot write to workdir {workdir} ({error.strerror}); choose another --workdir"
-        ) from None
+        raise _unwritable(workdir, error) from None
     with file:
         try:
             if fcntl:
@@ -127,6 +125,8 @@ def write_config(workdir: Path, config: Config) -> None:
     try:
         write_json(workdir / CONFIG, config.to_dict())
     except OSError as error:
-        raise InputError(
-            f"cannot write to workdir {workdir} ({error.strerror}); choose another --workdir"
-        ) from None
+        raise _unwritable(workdir, error) from None
+
+
+def _unwritable(workdir: Path, error: OSError) -> InputError:
+    return InputError(f"cannot write to workdir {workdir} ({error.strerror}); choose another --workdir")
