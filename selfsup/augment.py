@@ -32,6 +32,8 @@ def two_views(
     seed: Any,
     mean: Sequence[float] = CIFAR10_MEAN,
     std: Sequence[float] = CIFAR10_STD,
+    part: Any = 0,
+    parts: int = 1,
 ) -> tuple[Any, Any]:
     """Two independently augmented, normalised views of each image.
 
@@ -40,6 +42,8 @@ def two_views(
         seed: a whole number, or two of them as an int32 [2] tensor. The same seed, the same views (on
             one backend: each has its own generator).
         mean, std: of the training images, per channel, in [0, 1].
+        part, parts: which of how many equal parts of a batch the images are, from 0. Each image gets the
+            views that it would get in the whole batch.
 
     Returns:
         view1, view2: float32 [B, H, W, 3], (augmented value in [0, 1] - mean) / std.
@@ -47,16 +51,17 @@ def two_views(
     seed = ops.convert_to_tensor(seed, "int32")
     if len(seed.shape) == 0:
         seed = ops.stack([seed, ops.zeros_like(seed)])
-    return _compiled(tuple(mean), tuple(std))(images, seed)
+    return _compiled(tuple(mean), tuple(std), parts)(images, seed, ops.convert_to_tensor(part, "int32"))
 
 
 @cache
-def _compiled(mean: tuple[float, ...], std: tuple[float, ...]) -> Any:
+def _compiled(mean: tuple[float, ...], std: tuple[float, ...], parts: int) -> Any:
     """The whole augmentation as one function, compiled by XLA on TensorFlow (four times as fast)."""
 
-    def views(images: Any, seed: Any) -> tuple[Any, Any]:
+    def views(images: Any, seed: Any, part: Any) -> tuple[Any, Any]:
         batch, size = ops.shape(images)[0], images.shape[1]
-        numbers = _uniform(seed, (2, batch, _COLUMNS))
+        numbers = _uniform(seed, (2, parts * batch, _COLUMNS))
+        numbers = ops.slice(numbers, (0, part * batch, 0), (2, batch, _COLUMNS))
         pixels = ops.cast(images, "float32") / 255.0
         shift, scale = ops.convert_to_tensor(mean, "float32"), ops.convert_to_tensor(std, "float32")
         view1, view2 = (transform(pixels, parameters(numbers[i], size)) for i in range(2))
@@ -222,10 +227,12 @@ def adjust_hue(pixels: Any, turns: Any) -> Any:
     value = ops.max(pixels, axis=-1)
     chroma = value - ops.min(pixels, axis=-1)
     safe = ops.where(chroma > 0, chroma, 1.0)
+    # Not `value == red`: a compiler may round the two differently, and none of the three would be equal.
+    red_most, green_most = (red >= green) & (red >= blue), green >= blue
     sixths = ops.where(
-        value == red,
+        red_most,
         (green - blue) / safe,
-        ops.where(value == green, 2.0 + (blue - red) / safe, 4.0 + (red - green) / safe),
+        ops.where(green_most, 2.0 + (blue - red) / safe, 4.0 + (red - green) / safe),
     )
     sixths = sixths + 6.0 * turns[..., 0]
     channels = []

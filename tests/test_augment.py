@@ -1,7 +1,9 @@
 import colorsys
 import math
 import random
+from functools import partial
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -196,3 +198,39 @@ def test_views_are_a_pure_function_of_the_seed(rng):
         np.testing.assert_array_equal(numpy(a[0]), numpy(b[0]))
     assert not np.allclose(numpy(augment.two_views(images, 8)[0]), numpy(augment.two_views(images, 7)[0]))
     assert not np.allclose(numpy(augment.two_views(images, [7, 4])[0]), numpy(a[0]))
+
+
+@pytest.mark.parametrize("batch", [16, 32])
+def test_compiled_views_equal_those_of_single_operations(rng, batch):
+    """A compiler rounds as it likes; no pixel may hang on two roundings of the same number being equal."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        compiled = jax.jit
+    else:
+        import tensorflow as tf
+
+        compiled = partial(tf.function, jit_compile=True, autograph=False)
+
+    def views(images, numbers):
+        pixels = ops.cast(images, "float32") / 255.0
+        return augment.transform(pixels, augment.parameters(numbers, 32))
+
+    coarse = rng.integers(0, 256, (batch, 4, 4, 3), np.uint8)
+    images = coarse.repeat(8, axis=1).repeat(8, axis=2)
+    for _ in range(4):
+        numbers = rng.uniform(size=(batch, augment._COLUMNS)).astype(np.float32)
+        found, expected = (
+            ops.convert_to_numpy(f(ops.convert_to_tensor(images), ops.convert_to_tensor(numbers)))
+            for f in (compiled(views), views)
+        )
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_parts_of_a_batch_get_the_views_of_the_whole(rng):
+    images = rng.integers(0, 256, (8, 32, 32, 3), np.uint8)
+    whole = augment.two_views(images, 3)
+    parts = [augment.two_views(images[4 * i : 4 * i + 4], 3, part=i, parts=2) for i in range(2)]
+    for view, halves in zip(whole, zip(*parts, strict=True), strict=True):
+        found = np.concatenate([ops.convert_to_numpy(half) for half in halves])
+        np.testing.assert_allclose(found, ops.convert_to_numpy(view), atol=1e-5)
