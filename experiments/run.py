@@ -13,11 +13,12 @@ import cli
 from selfsup.config import Config
 from selfsup.errors import InputError
 from selfsup.interrupts import Interrupted
-from selfsup.options import Option
+from selfsup.options import Option, parse_part
 from selfsup.registry import EXPERIMENTS, PRESETS, make_config
 from selfsup.results import DIVERGED
 
 STATUS_DIVERGED = 3
+RUN_OPTIONS = ("tensorboard", "checkpoint_minutes", "overwrite", "devices", "machine", "coordinator")
 
 ABOUT = """\
 Pre-trains a siamese network without negative pairs, then probes its encoder.
@@ -33,6 +34,9 @@ OWN = {
     "workdir": (Option("folder of the run", str, "runs/NAME-FINGERPRINT/SEED"), None),
     "checkpoint_minutes": (Option("minutes between two checkpoints in an epoch", float, low=0), 10.0),
     "overwrite": (Option("delete what the workdir holds of a run, and start anew", bool), False),
+    "devices": (Option("devices that share the batches: all, or a number (of each machine)", str), "1"),
+    "machine": (Option("I/N: the I-th of N machines that make the run together (JAX)", str), None),
+    "coordinator": (Option("HOST:PORT of the first machine, as the others reach it", str), None),
     "tensorboard": (Option("write the scalars for TensorBoard as well, below the workdir", bool), False),
 }
 
@@ -54,12 +58,14 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
         print("note: byol without EMA is simsiam")
     train = import_train()
     workdir = Path(values["workdir"] or config.default_workdir)
-    chosen = {name: values[name] for name in ("tensorboard", "checkpoint_minutes", "overwrite")}
+    chosen = {name: values[name] for name in RUN_OPTIONS}
     try:
         result = train.run(config, workdir, **chosen)
     except Interrupted as stop:
         print(f"\n{stop}; the same command goes on from the last checkpoint in {workdir}", file=sys.stderr)
         return stop.status
+    if parse_part("machine", values["machine"] or "1/1")[0] > 0:
+        return STATUS_DIVERGED if result.diverged else 0  # the first machine has the records
     figures = draw(config, workdir)
     if result.diverged:
         print(f"error: {DIVERGED}; lower --learning_rate. See {workdir}", file=sys.stderr)

@@ -164,7 +164,9 @@ class OurStep:
         """Device and versions in words."""
         from selfsup import devices
 
-        found = devices.environment(devices.resolve_precision(self.config.precision))
+        found = devices.environment(
+            devices.describe_device(), devices.resolve_precision(self.config.precision)
+        )
         versions = {**found["versions"], **_version_of("torch")}
         shown = (f"{name} {version}" for name, version in versions.items())
         return {

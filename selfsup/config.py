@@ -56,6 +56,8 @@ METHODS: dict[str, Method] = {
 """Every method by name. A new predictor rule is one function and one entry here."""
 
 RULE_OPTIONS = ("eps", "spectrum", "solver", "norm")
+_SINCE = {"bn_groups": 1}
+"""Fields younger than published records; at this value, which those had, they change no fingerprint."""
 NO_SETTINGS = ("seed", "data_dir", "experiment", "probe_untrained", "record_every", "deterministic")
 
 
@@ -82,6 +84,7 @@ class Config:
     solver: str | None = None
     norm: str | None = None
     projector_layers: int = 2
+    bn_groups: int = 1
     learning_rate: float = 0.03
     predictor_learning_rate: float | None = None
     momentum: float = 0.9
@@ -151,7 +154,8 @@ class Config:
     @property
     def settings(self) -> dict[str, Any]:
         """The fields that decide the accuracy but for chance: no seed, no name, no choice of records."""
-        return {k: v for k, v in self.to_dict().items() if k not in NO_SETTINGS}
+        old = {name for name, value in _SINCE.items() if getattr(self, name) == value}
+        return {k: v for k, v in self.to_dict().items() if k not in NO_SETTINGS and k not in old}
 
     @property
     def fingerprint(self) -> str:

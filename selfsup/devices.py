@@ -54,6 +54,20 @@ def on_gpu() -> bool:
     return bool(tf.config.list_physical_devices("GPU"))
 
 
+def local_devices() -> list[Any]:
+    """What the backend computes on in this machine, as it names them: the GPUs, else the CPU.
+
+    A CPU counts as one device, unless it was divided into virtual ones (for tests).
+    """
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.local_devices()
+    import tensorflow as tf
+
+    return [device.name for device in tf.config.list_logical_devices("GPU" if on_gpu() else "CPU")]
+
+
 def jit_compile() -> bool:
     """Whether Keras should compile whole steps by XLA: on TensorFlow that makes convolutions slower."""
     return keras.backend.backend() == "jax"
@@ -78,15 +92,15 @@ def describe_device() -> str:
     if keras.backend.backend() == "jax":
         import jax
 
-        return ", ".join(sorted({device.device_kind for device in jax.devices()}))
+        return ", ".join(sorted({device.device_kind for device in jax.local_devices()}))
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
     return ", ".join(sorted({tf.config.experimental.get_device_details(g)["device_name"] for g in gpus}))
 
 
-def environment(precision: str) -> dict[str, Any]:
-    """Backend, versions, device and resolved precision of this process, for the record."""
+def environment(device: str, precision: str) -> dict[str, Any]:
+    """Backend and versions of this process, with its device in words and precision, for the record."""
     versions = {}
     for package in _PACKAGES:
         try:
@@ -95,7 +109,7 @@ def environment(precision: str) -> dict[str, Any]:
             continue
     return {
         "backend": keras.backend.backend(),
-        "device": describe_device(),
+        "device": device,
         "precision": precision,
         "python": platform.python_version(),
         "system": platform.system(),

@@ -9,6 +9,7 @@ from typing import Any
 from selfsup.config import Config
 from selfsup.errors import InputError
 from selfsup.files import replacing
+from selfsup.options import parse_part
 from selfsup.registry import EXPERIMENTS, PARTS, canonical, make_config
 from selfsup.results import DIVERGED, Result, read_result
 from selfsup.workdir import CONFIG, check_workdir
@@ -79,10 +80,8 @@ def shard(jobs: Sequence[Job], which: str) -> list[Job]:
     Raises:
         InputError: `which` is not written so.
     """
-    index, _, count = which.partition("/")
-    if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
-        raise InputError(f"shard must be I/N with I from 1 to N, such as 2/4, not {which!r}")
-    return list(jobs[int(index) - 1 :: int(count)])
+    index, count = parse_part("shard", which)
+    return list(jobs[index::count])
 
 
 def execute(jobs: Sequence[Job], runner: Callable[[Job], str | None]) -> dict[Job, str]:

@@ -18,6 +18,7 @@ def mlp(
     name: str,
     dtype: Any = "float32",
     bn_momentum: float = BN_MOMENTUM,
+    bn_synchronized: bool = False,
     stock: bool = False,
     output: int = PROJECTION,
 ) -> keras.Sequential:
@@ -33,6 +34,7 @@ def mlp(
         name: name of the model and first part of its variables' paths.
         dtype: dtype policy of all layers.
         bn_momentum: decay of the moving statistics.
+        bn_synchronized: whether devices that share a batch on TensorFlow take statistics over all of it.
         stock: whether all layers are Keras' own; same weights, slower.
         output: D of the output.
     """
@@ -43,7 +45,7 @@ def mlp(
         head.add(
             batch_norm(
                 momentum=bn_momentum, epsilon=BN_EPSILON, center=False, scale=False,
-                dtype=dtype, name=f"hidden{index}_bn",
+                synchronized=bn_synchronized, dtype=dtype, name=f"hidden{index}_bn",
             )
         )  # fmt: skip
         head.add(layers.Activation("relu", dtype=dtype, name=f"hidden{index}_relu"))

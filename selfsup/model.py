@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from selfsup import augment, losses, monitor, predictors
+from selfsup import augment, losses, monitor, predictors, replicas
 from selfsup.config import METHODS, Config
 from selfsup.devices import jit_compile, resolve_precision
 from selfsup.heads import PROJECTION, mlp
@@ -86,12 +86,13 @@ class SiameseModel(keras.Model):
         self.method = METHODS[config.method]
         self.store = None if images is None else ImageStore(images)
         dtype = resolve_precision(config.precision)
+        common = {"stock": stock, "bn_synchronized": replicas.count() > 1 and config.bn_groups == 1}
 
         def encoder(prefix: str, bn_momentum: float) -> tuple[keras.Model, keras.Model]:
-            shared = {"dtype": dtype, "bn_momentum": bn_momentum, "stock": stock}
-            backbone = resnet18(config.width, name=f"{prefix}backbone", **shared)
+            own = {**common, "dtype": dtype, "bn_momentum": bn_momentum}
+            backbone = resnet18(config.width, name=f"{prefix}backbone", **own)
             features = backbone.output_shape[-1]
-            return backbone, mlp(features, config.projector_layers, name=f"{prefix}projector", **shared)
+            return backbone, mlp(features, config.projector_layers, name=f"{prefix}projector", **own)
 
         self.backbone, self.projector = encoder("", BN_MOMENTUM)
         self.target_backbone = self.target_projector = None
@@ -101,7 +102,7 @@ class SiameseModel(keras.Model):
             self._freeze(self.target_backbone, self.target_projector)
             for target, online in self._target_pairs():
                 target.assign(ops.convert_to_numpy(online))  # a buffer of its own
-        self.predictor = mlp(PROJECTION, self.method.predictor_layers, PREDICTOR, stock=stock)
+        self.predictor = mlp(PROJECTION, self.method.predictor_layers, PREDICTOR, **common)
         if not config.trains_predictor:
             self._freeze(self.predictor)
         self.correlation = self.add_weight(
@@ -145,7 +146,7 @@ class SiameseModel(keras.Model):
         """Two views of uint8 images [B, H, W, 3], or of the stored ones with the indices [B]."""
         images = batch if self.store is None else self.store(batch)
         seed = [self.config.seed, self.steps.value]
-        return augment.two_views(images, seed, self.mean, self.std)
+        return augment.two_views(images, seed, self.mean, self.std, replicas.index(), replicas.count())
 
     def call(self, inputs: Any, training: bool = False) -> dict[str, Any]:
         """Projections z, predictions p and targets t of both views.
@@ -178,16 +179,21 @@ class SiameseModel(keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        """The symmetric negative cosine; when training it also takes the batch into F and counts the step."""
+        """The symmetric negative cosine; when training it also takes the batch into F and counts the step.
+
+        Where devices share the batch, F and the metrics are of the whole batch, and the loss is this
+        device's share of it: the devices' gradients are summed.
+        """
         if training:
-            z1, z2 = ops.stop_gradient(y_pred["z1"]), ops.stop_gradient(y_pred["z2"])
+            z1, z2 = (replicas.gather(ops.stop_gradient(y_pred[name])) for name in ("z1", "z2"))
             new = predictors.correlation(z1, z2)
             first = ops.equal(self.steps, 0)
             correlation = predictors.moving_average(self.correlation, new, self.config.rho, first)
             self._watch(z1, z2, correlation)
             self.correlation.assign(correlation)
             self.steps.assign_add(1)
-        return losses.symmetric_negative_cosine(*(y_pred[name] for name in ("p1", "p2", "t1", "t2")))
+        loss = losses.symmetric_negative_cosine(*(y_pred[name] for name in ("p1", "p2", "t1", "t2")))
+        return loss / replicas.count()
 
     def _watch(self, z1: Any, z2: Any, correlation: Any) -> None:
         """Takes the step into the metrics; the effective rank, which costs an `eigh`, every few steps."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from selfsup import replicas
 from selfsup.config import Config
 
 PREDICTOR = "predictor"
@@ -62,7 +63,8 @@ class CoupledSGD(keras.optimizers.SGD):
         if gradient is None:
             return None
         if group.weight_decay and not variable.path.endswith("/bias"):
-            gradient = gradient + group.weight_decay * keras.ops.convert_to_tensor(variable)
+            share = group.weight_decay / replicas.count()  # the devices' gradients are summed
+            gradient = gradient + share * keras.ops.convert_to_tensor(variable)
         ratio = group.learning_rate / self._base.learning_rate
         return gradient if ratio == 1 else gradient * ratio
 

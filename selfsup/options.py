@@ -59,6 +59,18 @@ class Option:
         return value
 
 
+def parse_part(name: str, text: str) -> tuple[int, int]:
+    """Index, from 0, and count of "I/N", the I-th of N, I from 1.
+
+    Raises:
+        InputError: `text` is not written so.
+    """
+    index, _, count = text.partition("/")
+    if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
+        raise InputError(f"{name} must be I/N with I from 1 to N, such as 2/4, not {text!r}")
+    return int(index) - 1, int(count)
+
+
 OPTION_GROUPS: dict[str, dict[str, Option]] = {
     "Method": {
         "method": Option("how the predictor W_p is made", str),
@@ -81,6 +93,9 @@ OPTION_GROUPS: dict[str, dict[str, Option]] = {
         ),
         "norm": Option("of F, which directcopy divides by", str, "fro", ("fro", "spectral")),
         "projector_layers": Option("with 3 the first block is probed as well", int, low=2, high=3),
+        "bn_groups": Option(
+            "parts of a batch with statistics of their own: one, or one per device (TensorFlow)", int, low=1
+        ),
     },
     "Optimisation": {
         "learning_rate": Option("of SGD, constant", float, low=0, open_low=True),

@@ -98,7 +98,7 @@ def directcopy(correlation: Any, eps: float, norm: str = "fro") -> Any:
         size = ops.sqrt(ops.sum(ops.square(scaled)))
     else:
         size = ops.max(ops.abs(ops.eigh(scaled)[0]))
-    return scaled / ops.where(size > 0, size, 1.0) + eps * ops.eye(scaled.shape[0], dtype="float32")
+    return scaled / ops.where(size > 0, size, 1.0) + eps * ops.eye(scaled.shape[0], dtype=scaled.dtype)
 
 
 def symmetrize(*weights: Any) -> Any:

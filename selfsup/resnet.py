@@ -17,6 +17,7 @@ def resnet18(
     width: int = 64,
     image_shape: tuple[int, int, int] = (32, 32, 3),
     bn_momentum: float = BN_MOMENTUM,
+    bn_synchronized: bool = False,
     stock: bool = False,
     dtype: Any = "float32",
     name: str = "backbone",
@@ -30,6 +31,7 @@ def resnet18(
         width: channels of the first stage; the others have 2, 4 and 8 times as many. 64 is ResNet-18.
         image_shape: height, width and channels.
         bn_momentum: decay of the moving statistics; at 1 a forward pass leaves them as they are.
+        bn_synchronized: whether devices that share a batch on TensorFlow take statistics over all of it.
         stock: whether all layers are Keras' own; same weights, slower.
         dtype: dtype policy of all layers.
         name: name of the model and first part of its variables' paths.
@@ -46,7 +48,10 @@ def resnet18(
         )(x)  # fmt: skip
 
     def norm(x: Any, layer: str) -> Any:
-        return batch_norm(momentum=bn_momentum, epsilon=BN_EPSILON, dtype=dtype, name=f"{layer}_bn")(x)
+        return batch_norm(
+            momentum=bn_momentum, epsilon=BN_EPSILON, synchronized=bn_synchronized,
+            dtype=dtype, name=f"{layer}_bn",
+        )(x)  # fmt: skip
 
     def relu(x: Any, layer: str) -> Any:
         return layers.Activation("relu", dtype=dtype, name=f"{layer}_relu")(x)

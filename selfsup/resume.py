@@ -16,6 +16,7 @@ from selfsup.checkpoints import Checkpoint, Identity
 from selfsup.errors import InputError
 from selfsup.files import or_warning
 from selfsup.interrupts import Interruption
+from selfsup.machines import Machines
 from selfsup.model import SiameseModel
 
 _MODEL, _METRICS = "model", "metrics"
@@ -59,7 +60,8 @@ class Checkpoints(keras.callbacks.Callback):
         workdir, identity: the run.
         parts: what has state beside the model, by name.
         minutes: between two checkpoints at most.
-        interruption: where signals are noted.
+        interruption: where signals are noted; one on any machine is one on all.
+        machines: of the run.
 
     Attributes:
         diverged: whether the loss or a variable stopped being finite.
@@ -72,10 +74,11 @@ class Checkpoints(keras.callbacks.Callback):
         parts: Mapping[str, Stateful],
         minutes: float,
         interruption: Interruption,
+        machines: Machines,
     ) -> None:
         super().__init__()
         self.workdir, self.identity, self.parts = workdir, identity, parts
-        self.seconds, self.interruption = 60.0 * minutes, interruption
+        self.seconds, self.interruption, self.machines = 60.0 * minutes, interruption, machines
         self.diverged = False
         self._last = time.perf_counter()
         self._metrics: list[np.ndarray] = []
@@ -118,11 +121,16 @@ class Checkpoints(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if not self.diverged:
             self._save([])
+            self._due()
             self.interruption.check()
 
     def _due(self) -> bool:
+        """Whether it is time for a checkpoint on any machine, or a signal came: it is then one on all."""
         late = time.perf_counter() - self._last >= self.seconds
-        return late or self.interruption.received is not None
+        late, signum = self.machines.largest(int(late), self.interruption.received or 0)
+        if signum:
+            self.interruption.received = signum
+        return bool(late or signum)
 
     def _diverge(self) -> None:
         self.diverged = self.model.stop_training = True
@@ -140,7 +148,7 @@ class Checkpoints(keras.callbacks.Callback):
             return
         for name, part in self.parts.items():
             arrays |= {f"{name}/{key}": value for key, value in part.state().items()}
-        steps = int(self.model.steps)
+        steps = int(ops.convert_to_numpy(self.model.steps))
         with or_warning(f"the checkpoint of step {steps}"):
             checkpoints.save(self.workdir, self.identity, Checkpoint(steps, arrays))
         self._last = time.perf_counter()

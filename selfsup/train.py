@@ -2,28 +2,28 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import keras
 
-from selfsup import checkpoints, devices, probe
-from selfsup.callbacks import EigenspaceLog, EpochLog, TensorBoardLog
+from selfsup import checkpoints, probe
 from selfsup.clock import Clock
 from selfsup.config import METHODS, Config
-from selfsup.datasets import Dataset, batches, load_dataset
+from selfsup.datasets import Dataset, load_dataset
+from selfsup.devices import environment, keep_freed_memory, make_deterministic, resolve_precision
 from selfsup.durations import duration
 from selfsup.encoder import FILENAME, export_encoder, probed_model
 from selfsup.errors import InputError
 from selfsup.estimate import forward_seconds, training_seconds
 from selfsup.interrupts import Interruption
-from selfsup.model import SiameseModel
-from selfsup.progress import Progress
-from selfsup.results import Result, commit
-from selfsup.resume import Checkpoints, digest
+from selfsup.machines import Machines
+from selfsup.parallel import Devices
+from selfsup.pretrain import Pretraining, Site, identity_of
+from selfsup.results import RESULT, Result, commit, read_result
+from selfsup.resume import digest
 from selfsup.workdir import clear, owned, write_config
 
-STEPS_PER_EXECUTION = 10
 LONG = 2 * 3600
 
 
@@ -33,6 +33,9 @@ def run(
     tensorboard: bool = False,
     checkpoint_minutes: float = 10.0,
     overwrite: bool = False,
+    devices: int | str = 1,
+    machine: str | None = None,
+    coordinator: str | None = None,
 ) -> Result:
     """Pre-trains, probes and records; goes on where the same run was stopped; only reads a finished one.
 
@@ -41,111 +44,105 @@ def run(
 
     Args:
         config: what to run.
-        workdir: where; default `config.default_workdir`.
+        workdir: where; default `config.default_workdir`. Of several machines the first one's counts.
         tensorboard: whether to write the scalars for TensorBoard as well, below `workdir`.
         checkpoint_minutes: minutes between two checkpoints inside an epoch; its end always has one.
         overwrite: whether to delete what is in `workdir` of this run or another, and start anew.
+        devices: devices of each machine that share the batches, or "all". A run may go on with another
+            number of them.
+        machine: "I/N" where N machines make the run together (JAX), each by this call with its own I.
+        coordinator: HOST:PORT of the first machine, as the others reach it.
 
     Returns:
         The record, as `result.json` has it.
 
     Raises:
-        InputError: the data cannot be used, or the workdir, its checkpoints or TensorBoard cannot, before
-            any training.
+        InputError: the data, devices or machines cannot be used, or the workdir, its checkpoints or
+            TensorBoard cannot, before any training.
         Interrupted: SIGINT, SIGTERM or SIGHUP came; the state is saved.
     """
     workdir = Path(workdir or config.default_workdir)
-    with owned(workdir, config, overwrite) as finished, Interruption() as interruption:
-        if finished is not None:
-            print(f"finished before, in {workdir}; nothing to do")
-            return finished
-        clock = Clock()
-        with clock.part("load"):
-            data = load_dataset(config.dataset, config.data_dir)
-            if len(data.x_train) < config.batch_size:
-                raise InputError(
-                    f"batch_size {config.batch_size} is larger than the {len(data.x_train)} training images"
-                )
+    keep_freed_memory()
+    if config.deterministic:
+        make_deterministic()
+    machines = Machines.connect(machine, coordinator)
+    chosen = Devices(devices, machines)
+    chosen.check(config)
+    with ExitStack() as stack:
+        workdir = stack.enter_context(machines.own_folder(workdir))
+        machines.together(lambda: stack.enter_context(owned(workdir, config, overwrite)))
+        interruption = stack.enter_context(Interruption())
+        if not overwrite:
+            machines.share(workdir, [RESULT])
+            if (finished := read_result(workdir)) is not None:
+                print(f"finished before, in {workdir}; nothing to do")
+                return finished
+        site = Site(workdir, machines, chosen, Clock(), interruption)
+        with site.clock.part("load"):
+            data = machines.together(lambda: _load(config))
+        machines.check_same(identity_of(config, data))
         if overwrite:
             clear(workdir)
-        return _run(config, data, workdir, tensorboard, checkpoint_minutes, interruption, clock)
+        return _run(config, data, site, tensorboard, checkpoint_minutes)
 
 
-def _run(
-    config: Config,
-    data: Dataset,
-    workdir: Path,
-    tensorboard: bool,
-    checkpoint_minutes: float,
-    interruption: Interruption,
-    clock: Clock,
-) -> Result:
-    devices.keep_freed_memory()
-    if config.deterministic:
-        devices.make_deterministic()
+def _load(config: Config) -> Dataset:
+    data = load_dataset(config.dataset, config.data_dir)
+    if len(data.x_train) < config.batch_size:
+        raise InputError(
+            f"batch_size {config.batch_size} is larger than the {len(data.x_train)} training images"
+        )
+    return data
+
+
+def _run(config: Config, data: Dataset, site: Site, tensorboard: bool, checkpoint_minutes: float) -> Result:
+    workdir, clock = site.workdir, site.clock
     with clock.part("load"):
-        steps = len(data.x_train) // config.batch_size
-        log = EpochLog(workdir, steps * config.batch_size)
-        eigenspaces = EigenspaceLog(workdir, config.record_every, config.epochs)
-        progress = Progress(config.epochs, steps, config.batch_size)
-        callbacks = [clock.watch(progress, "callbacks"), clock.watch(log, "callbacks")]
-        callbacks.append(clock.watch(eigenspaces, "records"))
-        if tensorboard:
-            callbacks.append(clock.watch(TensorBoardLog(workdir, log, eigenspaces), "records"))
-        parts = {"log": log, "eigenspaces": eigenspaces, "progress": progress, "clock": clock}
-        identity = {"config": config.fingerprint, "seed": config.seed, "data": data.fingerprint}
-        keeper = Checkpoints(workdir, identity, parts, checkpoint_minutes, interruption)
-        callbacks.append(clock.watch(keeper, "checkpoints"))
-        checkpoint = checkpoints.latest(workdir, identity)
+        site.machines.share(workdir, [path.name for path in checkpoints.found(workdir)])
+        training = Pretraining(config, data, site, tensorboard, checkpoint_minutes)
         write_config(workdir, config)
-        keras.utils.set_random_seed(config.seed)
-        model = SiameseModel(config, data.x_train, data.mean, data.std)
-        done = checkpoint.steps if checkpoint else 0
-        model.compile(steps_per_execution=_largest_divisor(math.gcd(steps, done), STEPS_PER_EXECUTION))
-        model.rank_every = min(model.rank_every, steps)
+        model, log, done = training.model, training.log, training.done
         probed = probed_model(model.backbone, model.projector, reuse=config.projector_layers > 2)
         probes = (*probed.output, "knn")
-        untrained = model.backbone.get_weights()
-        if checkpoint:
-            keeper.restore(model, checkpoint)
-    precision = devices.resolve_precision(config.precision)
+    precision = resolve_precision(config.precision)
     parameters = sum(math.prod(v.shape) for v in model.trainable_variables)
-    _announce(config, data, workdir, precision, parameters)
+    _announce(config, data, site, precision, parameters)
     if done:
-        print(f"resumed  after step {done:,} of {config.epochs * steps:,}", flush=True)
+        print(f"resumed  after step {done:,} of {training.steps:,}", flush=True)
     with clock.part("compile"):
         forward = forward_seconds(config, probed, data)
     if forward is not None:
-        share = 1 - done / (config.epochs * steps)
+        share = 1 - done / training.steps
         _announce_time(share * training_seconds(config, forward, len(data.x_train)))
 
-    with clock.part("steps"), interruption.deferred():
-        _fit(model, config, len(data.x_train), done, callbacks)
-    clock.move(progress.compile_seconds, "steps", "compile")
+    with clock.part("steps"):
+        training.fit()
+    clock.move(training.progress.compile_seconds, "steps", "compile")
+    diverged = training.keeper.diverged
     weights = digest(model)
-    accuracy = dict.fromkeys(probes) if keeper.diverged else _probe(probed, data, config, probes, clock)
+    accuracy = dict.fromkeys(probes) if diverged else _probe(probed, data, config, probes, clock)
     with clock.part("records"), _or_advice(workdir):
         export_encoder(model.backbone, config.width, workdir / FILENAME)
     if config.probe_untrained:
-        model.backbone.set_weights(untrained)
+        model.backbone.set_weights(training.untrained)
         accuracy["untrained_linear"] = _probe(probed, data, config, ("linear",), clock)["linear"]
     result = Result(
         config=config.to_dict(),
         accuracy=accuracy,
         collapsed=log.collapsed,
-        diverged=keeper.diverged,
+        diverged=diverged,
         monitor={name: _or_none(value) for name, value in log.row.items() if name != "epoch"},
         seconds=clock.total(),
-        images_per_second=round(progress.images_per_second, 1),
+        images_per_second=round(training.progress.images_per_second, 1),
         parameters=parameters,
-        environment=devices.environment(precision),
+        environment=environment(site.devices.describe(), precision),
         dataset=data.describe(),
         weights=weights,
         commit=commit(),
     )
     with _or_advice(workdir):
         result.write(workdir)
-    if not keeper.diverged:
+    if not diverged:
         checkpoints.delete(workdir)
     return result
 
@@ -160,29 +157,6 @@ def _or_advice(workdir: Path) -> Iterator[None]:
             f"cannot write the records to {workdir} ({error.strerror}); make room, then give the same "
             "command: it goes on from the last checkpoint"
         ) from None
-
-
-def _fit(
-    model: SiameseModel, config: Config, images: int, done: int, callbacks: list[keras.callbacks.Callback]
-) -> None:
-    """Trains from step `done` on.
-
-    The rest of an interrupted epoch has a `fit` of its own: Keras takes the first epoch's length for all.
-    """
-    steps = images // config.batch_size
-    epoch, position = divmod(done, steps)
-    whole = epoch + (position > 0)
-    for first, last, skipped in ((epoch, whole, position), (whole, config.epochs, 0)):
-        if first < last and not model.stop_training:
-            model.fit(
-                batches(images, config.batch_size, config.seed, first, skipped),
-                steps_per_epoch=steps - skipped,
-                initial_epoch=first,
-                epochs=last,
-                shuffle=False,
-                verbose=0,
-                callbacks=callbacks,
-            )
 
 
 def _probe(
@@ -203,7 +177,7 @@ def _probe(
     return {name: round(value, 2) for name, value in accuracy.items()}
 
 
-def _announce(config: Config, data: Dataset, workdir: Path, precision: str, parameters: int) -> None:
+def _announce(config: Config, data: Dataset, site: Site, precision: str, parameters: int) -> None:
     method = METHODS[config.method]
     details = [config.title, "EMA target" if config.ema else "no EMA"]
     details += ["symmetric W_p"] if config.symmetric else []
@@ -211,8 +185,8 @@ def _announce(config: Config, data: Dataset, workdir: Path, precision: str, para
     print(f"data     {data.name}: {len(data.x_train)} training and {len(data.x_test)} test images, ", end="")
     print(f"{data.classes} classes{'; ' + data.note if data.note else ''}")
     print(f"network  ResNet-18 of width {config.width}, {parameters:,} trained parameters")
-    print(f"device   {devices.describe_device()}, {keras.backend.backend()}, {precision}")
-    print(f"workdir  {workdir}", flush=True)
+    print(f"device   {site.devices.describe()}, {keras.backend.backend()}, {precision}")
+    print(f"workdir  {site.workdir}", flush=True)
 
 
 def _announce_time(seconds: float) -> None:
@@ -223,7 +197,3 @@ def _announce_time(seconds: float) -> None:
 
 def _or_none(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _largest_divisor(number: int, limit: int) -> int:
-    return max(d for d in range(1, limit + 1) if number % d == 0)

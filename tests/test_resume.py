@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from selfsup import checkpoints, resnet, train
+from selfsup import checkpoints, pretrain, resnet, train
 from selfsup.config import Config
 from selfsup.datasets import load_dataset
 from selfsup.errors import InputError
@@ -79,7 +79,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_state(tiny_npz, tmp_path,
             executions.append(batch)
             super().on_train_batch_end(batch, logs if len(executions) < 4 else {"loss": float("nan")})
 
-    monkeypatch.setattr(train, "Checkpoints", Diverging)
+    monkeypatch.setattr(pretrain, "Checkpoints", Diverging)
     config = config_of(tiny_npz)
     result = train.run(config, tmp_path, checkpoint_minutes=0)
     assert result.diverged

@@ -1,0 +1,113 @@
+"""Two machines, as two processes on the loopback: one run, one set of records, one end."""
+
+import json
+import signal
+import socket
+import time
+from importlib.util import find_spec
+
+import keras
+import numpy as np
+import pytest
+from test_parallel import STEPS, assert_same, finish, start
+
+from selfsup import checkpoints
+from selfsup.errors import InputError
+from selfsup.machines import Machines
+from selfsup.results import read_result
+
+needs_jax = pytest.mark.skipif(find_spec("jax") is None, reason="jax is not installed")
+FLAGS = (
+    "--width=4", "--epochs=3", "--probe_epochs=2", "--batch_size=8", "--precision=float32",
+    "--learning_rate=0.001",
+)  # fmt: skip
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def both(script, *arguments, own=((), ())):
+    """Starts the script on two machines; `own` are the arguments of each."""
+    address = f"127.0.0.1:{free_port()}"
+    if script == "shallow_run.py":
+        where = [(f"--machine={i}/2", f"--coordinator={address}") for i in (1, 2)]
+    else:
+        where = [(f"{i}/2", address) for i in (1, 2)]
+    return [start(script, *arguments, *w, *o, backend="jax") for w, o in zip(where, own, strict=True)]
+
+
+@needs_jax
+def test_two_machines_take_the_steps_of_one(tmp_path):
+    alone = start("device_steps.py", STEPS["byol"], tmp_path / "steps", backend="jax")
+    finish(alone)
+    for process in both("device_steps.py", STEPS["byol"], tmp_path / "steps"):
+        finish(process)
+    ours = dict(np.load(tmp_path / "steps-machines.npz"))
+    assert_same(ours, dict(np.load(tmp_path / "steps-1.npz")), 1e-5)
+
+
+@needs_jax
+@pytest.mark.reliability
+def test_a_run_on_two_machines_stops_on_both_and_goes_on(tiny_npz, tmp_path):
+    folders = [tmp_path / name for name in ("first", "second")]
+    command = ("shallow_run.py", 1, f"--dataset={tiny_npz}", *FLAGS)
+    own = [(f"--workdir={folder}",) for folder in folders]
+    first, second = both(*command, own=own)
+    while not (folders[0].is_dir() and checkpoints.found(folders[0])) and first.poll() is None:
+        time.sleep(0.05)
+    second.send_signal(signal.SIGTERM)
+    error = [process.communicate(timeout=600)[1] for process in (first, second)]
+    assert (first.returncode, second.returncode) == (143, 143), error
+    first, second = both(*command, own=own)
+    said, unsaid = finish(first), finish(second)
+    assert "resumed  after step" in said
+    assert "2 machines" in said
+    assert "records and encoder in" in said
+    assert "epoch" not in unsaid
+    assert not folders[1].exists()
+    assert read_result(folders[0]).accuracy["linear"] > 50
+    for process in both(*command, own=own):  # finished: both only read
+        finish(process)
+
+
+@needs_jax
+@pytest.mark.reliability
+def test_machines_that_differ_are_refused(tiny_npz, tmp_path):
+    command = ("shallow_run.py", 1, f"--dataset={tiny_npz}", f"--workdir={tmp_path / 'run'}", *FLAGS)
+    for own, message in (
+        (((), ("--seed=1",)), "machine 2 has another seed than machine 1"),
+        (((), ("--dataset=nowhere.npz",)), "no file nowhere.npz"),
+    ):
+        for process in both(*command, own=own):
+            error = process.communicate(timeout=600)[1]
+            assert process.returncode == 2, error
+            assert message in error
+            assert "Traceback" not in error
+        assert not (tmp_path / "run").exists()
+
+
+def test_bad_machines_get_one_line(monkeypatch):
+    with pytest.raises(InputError, match="machine must be I/N"):
+        Machines.connect("3/2")
+    if keras.backend.backend() == "jax":
+        with pytest.raises(InputError, match="coordinator must be HOST:PORT"):
+            Machines.connect("1/2")
+        return
+    with pytest.raises(InputError, match="several machines need JAX"):
+        Machines.connect("1/2", "node1:29500")
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": {"worker": ["a:1", "b:1"]}}))
+    with pytest.raises(InputError, match="without TF_CONFIG"):
+        Machines.connect()
+
+
+def test_one_machine_is_alone(tmp_path):
+    machines = Machines.connect("1/1")
+    assert machines.largest(3, 0) == (3, 0)
+    assert machines.together(lambda: 5) == 5
+    machines.share(tmp_path, ["nothing"])
+    machines.check_same({"seed": 1})
+    with machines.own_folder(tmp_path) as folder:
+        assert folder == tmp_path

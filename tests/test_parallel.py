@@ -1,0 +1,104 @@
+"""Two devices take the steps of one: every variable, on both backends, in float64."""
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from selfsup.config import Config
+from selfsup.errors import InputError
+from selfsup.machines import Machines
+from selfsup.parallel import Devices
+
+TESTS = Path(__file__).resolve().parent
+STEPS = {
+    "directpred": '{"method": "directpred"}',
+    "byol": '{"method": "byol", "symmetric": true, "predictor_learning_rate": 0.06}',
+    "deep": '{"method": "directcopy", "ema": false, "freq": 2, "projector_layers": 3}',
+}
+
+
+def start(script, *arguments, backend=None):
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": backend or keras.backend.backend(),
+        "PYTHONPATH": str(TESTS.parent),
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }
+    return subprocess.Popen(
+        [sys.executable, str(TESTS / script), *map(str, arguments)],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def finish(process):
+    out, error = process.communicate(timeout=600)
+    assert process.returncode == 0, error[-2000:]
+    return out
+
+
+def assert_same(ours, theirs, tolerance):
+    assert len(ours) > 70
+    assert ours.keys() == theirs.keys()
+    for name, expected in theirs.items():
+        distance = np.linalg.norm(ours[name] - expected)
+        if "/bias" in name or "_bias_" in name:  # batch norm takes it out again: its gradient is rounding
+            assert distance < 1e-6, name
+        else:
+            assert distance <= tolerance * np.linalg.norm(expected), name
+
+
+@pytest.mark.parametrize(
+    ("backend", "name"),
+    [("tensorflow", "directpred"), ("tensorflow", "byol"), ("tensorflow", "deep"), ("jax", "directpred")],
+)
+def test_two_devices_take_the_steps_of_one(backend, name, tmp_path):
+    if find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    finish(start("device_steps.py", STEPS[name], tmp_path / "steps", backend=backend))
+    one, two = (dict(np.load(tmp_path / f"steps-{count}.npz")) for count in (1, 2))
+    assert_same(two, one, 1e-5)
+
+
+def test_batch_norm_over_the_batch_and_over_each_part_of_it():
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("JAX has one batch norm, over the whole batch")
+    finish(start("device_layers.py"))
+
+
+def devices(wanted, machines=1):
+    found = Devices(1, Machines())
+    found.size = wanted * machines
+    return found
+
+
+@pytest.mark.parametrize("wanted", ["0", "-1", "two", "", "1.5"])
+def test_a_number_of_devices_that_is_none(wanted):
+    with pytest.raises(InputError, match="all or a whole number"):
+        Devices(wanted, Machines())
+
+
+def test_more_devices_than_there_are():
+    with pytest.raises(InputError, match="64 asked for, but there is 1"):
+        Devices(64, Machines())
+
+
+def test_all_devices_of_a_cpu_are_one():
+    assert Devices("all", Machines()).size == 1
+
+
+def test_batches_are_shared_equally():
+    devices(2).check(Config(batch_size=128))
+    with pytest.raises(InputError, match="batch_size 128 cannot be shared equally by 3 devices"):
+        devices(3).check(Config(batch_size=128))
+
+
+def test_bn_groups_are_the_devices():
+    with pytest.raises(InputError, match="bn_groups"):
+        devices(2).check(Config(bn_groups=4))
+    assert Config().fingerprint == Config(bn_groups=1).fingerprint != Config(bn_groups=2).fingerprint
