@@ -17,6 +17,7 @@ import numpy as np
 
 from selfsup.errors import InputError
 from selfsup.options import parse_part
+from selfsup.rendezvous import meet
 
 TIMEOUT = 120
 """Seconds for which a machine waits for the others at the start."""
@@ -57,19 +58,10 @@ class Machines:
             )
         if count == 1:
             return cls()
-        host, _, port = (coordinator or "").rpartition(":")
-        if not (host and port.isdigit()):
-            raise InputError(
-                "coordinator must be HOST:PORT of the first machine, such as node1:29500, "
-                f"not {coordinator!r}"
-            )
+        meet(coordinator or "", index, count, TIMEOUT)
         import jax
 
-        try:
-            jax.distributed.initialize(coordinator, count, index, initialization_timeout=TIMEOUT)
-        except (RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"the {count} machines did not meet at {coordinator} ({reason})") from None
+        jax.distributed.initialize(coordinator, count, index)
         return cls(index, count)
 
     @contextmanager

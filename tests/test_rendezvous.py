@@ -1,0 +1,80 @@
+"""Machines that meet, and those that wait in vain."""
+
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from selfsup.errors import InputError
+from selfsup.rendezvous import meet
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def outcomes(*machines, timeout=10.0):
+    """What becomes of machines (index, count) that come at the same time: None, or the error's text."""
+    address = f"127.0.0.1:{free_port()}"
+
+    def come(machine):
+        try:
+            meet(address, *machine, timeout)
+        except InputError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(len(machines)) as pool:
+        return list(pool.map(come, machines))
+
+
+def test_all_come():
+    assert outcomes((2, 3), (0, 3), (1, 3)) == [None] * 3
+
+
+def test_one_does_not_come():
+    first, second = outcomes((0, 3), (1, 3), timeout=1.0)
+    assert "machine 3/3 did not come" in first
+    assert "in vain" in second
+
+
+def test_the_first_does_not_come():
+    (error,) = outcomes((1, 2), timeout=0.5)
+    assert "the first machine is not at 127.0.0.1" in error
+
+
+def test_one_comes_twice_or_with_another_count():
+    first, *others = outcomes((0, 3), (1, 3), (1, 3))
+    assert "machine 2/3 came where 3/3 was missing" in first
+    assert first in others
+    first, other = outcomes((0, 2), (1, 3))
+    assert first == other == "machine 2/3 came where 2/2 was missing"
+
+
+def test_a_stranger_is_refused():
+    port = free_port()
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(meet, f"127.0.0.1:{port}", 0, 2, 10.0)
+        while True:
+            try:
+                stranger = socket.create_connection(("127.0.0.1", port), timeout=1)
+                break
+            except OSError:
+                continue
+        with stranger:
+            stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            with pytest.raises(InputError, match="came where 2/2 was missing"):
+                first.result()
+
+
+def test_a_port_in_use():
+    with socket.create_server(("", 0)) as taken, pytest.raises(InputError, match="cannot listen on port"):
+        meet(f"127.0.0.1:{taken.getsockname()[1]}", 0, 2, 1.0)
+
+
+@pytest.mark.parametrize("address", ["", "node1", ":29500", "node1:", "node1:x", "node1:70000"])
+def test_an_address_that_is_none(address):
+    with pytest.raises(InputError, match="HOST:PORT"):
+        meet(address, 1, 2, 1.0)
