@@ -5,11 +5,13 @@ Names load on first use (PEP 562), so that importing the package costs nothing.
 
 import importlib
 import os
+import sys
 from typing import Any
 
 __version__ = "0.1.0"
 
 # TensorFlow asks for oneDNN by itself only on some CPUs; on others a step takes three times as long without.
+ASKED_FOR_ONEDNN = "tensorflow" not in sys.modules or "TF_ENABLE_ONEDNN_OPTS" in os.environ
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 _HOME = {

@@ -10,9 +10,13 @@ from typing import Any
 
 import keras
 
+import selfsup
+
 _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "tensorflow-datasets", "jax", "jaxlib", "numpy")
 _JAX_DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 _CPU_BFLOAT16 = ("amx_bf16", "avx512_bf16")
+_CPU_ONEDNN = ("avx512_vnni", "avx_vnni", *_CPU_BFLOAT16)
+"""CPUs with one of these get oneDNN from TensorFlow unasked."""
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
@@ -27,6 +31,12 @@ def keep_freed_memory() -> None:
     if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
         mallopt(_M_MMAP_THRESHOLD, 2**30)
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def lacks_onednn() -> bool:
+    """Whether TensorFlow computes on this CPU without oneDNN, for it was imported before `selfsup`."""
+    unasked = keras.backend.backend() == "tensorflow" and not selfsup.ASKED_FOR_ONEDNN and not on_gpu()
+    return unasked and bool(flags := _cpu()["flags"]) and not any(f in flags for f in _CPU_ONEDNN)
 
 
 def make_deterministic() -> None:

@@ -1,0 +1,40 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+
+import selfsup
+from selfsup import devices
+
+ROOT = Path(selfsup.__file__).resolve().parent.parent
+
+
+@pytest.mark.parametrize(
+    ("before", "wish", "asked"),
+    [("", None, True), ("tensorflow", None, False), ("tensorflow", "0", True)],
+)
+def test_whether_tensorflow_came_before_the_wish_for_onednn(before, wish, asked):
+    environment = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+    environment |= {"TF_ENABLE_ONEDNN_OPTS": wish} if wish else {}
+    code = f"import sys; sys.modules[{before!r}] = sys\nimport selfsup; print(selfsup.ASKED_FOR_ONEDNN)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(asked)
+
+
+@pytest.mark.parametrize(
+    ("flags", "asked", "lacks"),
+    [
+        (["avx2"], False, True),
+        (["avx2", "avx512_vnni"], False, False),
+        (["avx2"], True, False),
+        ([], False, False),
+    ],
+)
+def test_cpus_that_lack_onednn(monkeypatch, flags, asked, lacks):
+    monkeypatch.setattr(selfsup, "ASKED_FOR_ONEDNN", asked)
+    monkeypatch.setattr(devices, "_cpu", lambda: {"model": "a CPU", "flags": flags})
+    assert devices.lacks_onednn() == (lacks and keras.backend.backend() == "tensorflow")
