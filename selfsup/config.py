@@ -56,8 +56,8 @@ METHODS: dict[str, Method] = {
 """Every method by name. A new predictor rule is one function and one entry here."""
 
 RULE_OPTIONS = ("eps", "spectrum", "solver", "norm")
-_SINCE = {"bn_groups": 1}
-"""Fields younger than published records; at this value, which those had, they change no fingerprint."""
+YOUNG = {"bn_groups": 1}
+"""Fields that older records do not have, with the value that they stand for; it changes no fingerprint."""
 NO_SETTINGS = ("seed", "data_dir", "experiment", "probe_untrained", "record_every", "deterministic")
 
 
@@ -154,13 +154,13 @@ class Config:
     @property
     def settings(self) -> dict[str, Any]:
         """The fields that decide the accuracy but for chance: no seed, no name, no choice of records."""
-        old = {name for name, value in _SINCE.items() if getattr(self, name) == value}
-        return {k: v for k, v in self.to_dict().items() if k not in NO_SETTINGS and k not in old}
+        return {k: v for k, v in self.to_dict().items() if k not in NO_SETTINGS}
 
     @property
     def fingerprint(self) -> str:
         """Eight hex digits, shared by two configs only if they differ in nothing but seed or name."""
-        return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:8]
+        settings = {k: v for k, v in self.settings.items() if k not in YOUNG or v != YOUNG[k]}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
     @property
     def default_workdir(self) -> Path:

@@ -17,8 +17,7 @@ def preset_of(result: Result) -> str | None:
     config = Config(**result.config)
     for preset in PRESETS:
         wanted = make_config(preset, config.experiment).settings
-        names = {*wanted, *config.settings} - {*_WHERE}
-        if all(config.settings.get(name) == wanted.get(name) for name in names):
+        if all(getattr(config, name) == value for name, value in wanted.items() if name not in _WHERE):
             return preset
     return None
 

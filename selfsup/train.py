@@ -72,8 +72,8 @@ def run(
     if config.deterministic:
         make_deterministic()
     machines = Machines.connect(machine, coordinator)
-    chosen = Devices(devices, machines)
-    chosen.check(config)
+    chosen = machines.together(lambda: Devices(devices, machines))
+    machines.together(lambda: chosen.check(config))
     with ExitStack() as stack:
         workdir = stack.enter_context(machines.own_folder(workdir))
         machines.together(lambda: stack.enter_context(owned(workdir, config, overwrite)))
@@ -86,7 +86,7 @@ def run(
         site = Site(workdir, machines, chosen, Clock(), interruption)
         with site.clock.part("load"):
             data = machines.together(lambda: _load(config))
-        machines.check_same(identity_of(config, data))
+        machines.check_same({**identity_of(config, data), "number of devices": chosen.size})
         if overwrite:
             clear(workdir)
         return _run(config, data, site, tensorboard, checkpoint_minutes)

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from selfsup import checkpoints
-from selfsup.config import Config
+from selfsup.config import YOUNG, Config
 from selfsup.errors import InputError
 from selfsup.files import sweep
 from selfsup.recordings import EIGENSPACES, LOG, TIMING
-from selfsup.results import RESULT, Result, read_result, write_json
+from selfsup.results import RESULT, write_json
 
 try:
     import fcntl
@@ -28,8 +28,8 @@ RECORDS = (
 """The files that a run leaves, beside its checkpoints; `result.json` is the first to go with --overwrite."""
 
 
-def check_workdir(workdir: Path, config: Config) -> Result | None:
-    """The result of the same run, if it has finished in this folder; writes nothing.
+def check_workdir(workdir: Path, config: Config) -> None:
+    """Looks whose a folder is; writes nothing.
 
     Raises:
         InputError: the folder belongs to a run of another config or seed.
@@ -41,11 +41,11 @@ def check_workdir(workdir: Path, config: Config) -> Result | None:
         raise InputError(f"{path} cannot be read; choose another --workdir or delete {workdir}") from None
     if found is not None:
         _check_same(workdir, found, config)
-    return read_result(workdir)
 
 
 def _check_same(workdir: Path, found: dict[str, Any], config: Config) -> None:
     wanted = {**config.settings, "seed": config.seed}
+    found = {**YOUNG, **found}
     different = [name for name, value in wanted.items() if found.get(name) != value]
     if different:
         fields = ", ".join(f"{name} {found.get(name)} there, {wanted[name]} here" for name in different)
@@ -56,7 +56,7 @@ def _check_same(workdir: Path, found: dict[str, Any], config: Config) -> None:
 
 
 @contextmanager
-def owned(workdir: Path, config: Config, overwrite: bool = False) -> Iterator[Result | None]:
+def owned(workdir: Path, config: Config, overwrite: bool = False) -> Iterator[None]:
     """Makes a run's folder and keeps other runs out of it while the block lasts.
 
     A folder that was made here goes again if the block ends in an `InputError`.
@@ -64,10 +64,7 @@ def owned(workdir: Path, config: Config, overwrite: bool = False) -> Iterator[Re
     Args:
         workdir: the folder.
         config: the run's.
-        overwrite: whether it may hold another run, and a finished one, which is then to be cleared.
-
-    Yields:
-        The result of the same run, if it has finished here.
+        overwrite: whether it may hold another run, which is then to be cleared.
 
     Raises:
         InputError: it cannot be written, another run is at work in it, or it belongs to another config.
@@ -75,9 +72,10 @@ def owned(workdir: Path, config: Config, overwrite: bool = False) -> Iterator[Re
     made = [path for path in (workdir, *workdir.parents) if not path.exists()]
     try:
         with _lock(workdir):
-            finished = None if overwrite else check_workdir(workdir, config)
+            if not overwrite:
+                check_workdir(workdir, config)
             sweep(workdir)
-            yield finished
+            yield
     except InputError:
         for path in made:
             with suppress(OSError):

@@ -8,25 +8,35 @@ import pytest
 from selfsup import checkpoints, workdir
 from selfsup.config import Config
 from selfsup.errors import InputError
+from selfsup.results import write_json
 
 CONFIG = Config(width=8)
 
 
 def claimed(path, config=CONFIG, **options):
-    with workdir.owned(path, config, **options) as finished:
+    with workdir.owned(path, config, **options):
         workdir.write_config(path, config)
-        return finished
 
 
 def test_a_workdir_belongs_to_one_config_and_seed(tmp_path):
-    assert claimed(tmp_path / "run") is None
-    assert claimed(tmp_path / "run") is None
+    claimed(tmp_path / "run")
+    claimed(tmp_path / "run")
     for other, field in (
         (Config(width=8, seed=1), "seed 0 there, 1 here"),
         (Config(width=16), "width 8 there"),
+        (Config(width=8, bn_groups=2), "bn_groups 1 there, 2 here"),
     ):
         with pytest.raises(InputError, match=field):
             claimed(tmp_path / "run", other)
+
+
+def test_records_older_than_a_setting_belong_to_its_default(tmp_path):
+    older = {name: value for name, value in CONFIG.to_dict().items() if name != "bn_groups"}
+    write_json(tmp_path / workdir.CONFIG, older)
+    claimed(tmp_path)
+    write_json(tmp_path / workdir.CONFIG, older)
+    with pytest.raises(InputError, match="bn_groups 1 there, 2 here"):
+        claimed(tmp_path, Config(width=8, bn_groups=2))
 
 
 def test_a_second_run_is_refused_until_the_first_is_dead(tmp_path):
@@ -44,7 +54,7 @@ def test_a_second_run_is_refused_until_the_first_is_dead(tmp_path):
         claimed(tmp_path)
     first.kill()
     first.wait()
-    assert claimed(tmp_path) is None
+    claimed(tmp_path)
 
 
 def test_what_a_killed_process_left_half_written_is_swept(tmp_path):
@@ -59,8 +69,7 @@ def test_overwrite_deletes_the_run_and_nothing_else(tmp_path):
     for name in workdir.RECORDS:
         (tmp_path / name).write_text("{}")
     checkpoints.save(tmp_path, {}, checkpoints.Checkpoint(1, {}))
-    with workdir.owned(tmp_path, Config(width=16), overwrite=True) as finished:
-        assert finished is None
+    with workdir.owned(tmp_path, Config(width=16), overwrite=True):
         workdir.clear(tmp_path)
     claimed(tmp_path, Config(width=16))
     assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", "config.json", "mine.txt"]
