@@ -56,29 +56,35 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
     out = Path(values["out"] or f"runs/reproduce/{preset}")
     default = [part for part in PARTS if preset != "quick" or part != "weight_decay"]
     chosen = values["only"].split(",") if values["only"] else default
+    if values["report_only"]:
+        return report_only(out, grid.experiments_of(chosen))
     jobs = grid.plan(preset, chosen, values["seeds"], out, overrides)
     planned = [job.experiment for job in jobs]
     if values["shard"]:
         jobs = grid.shard(jobs, values["shard"])
     if values["dry_run"]:
         return dry_run(jobs)
-    failed = {}
-    if values["report_only"]:
-        if not grid.collect(out):
-            raise InputError(f"no run has ended in {out}; check --out and --preset")
-    else:
-        try:
-            with Interruption():
-                failed = Processes(jobs, preset, overrides).run()
-        except Interrupted as stop:
-            print(f"\n{stop}; the same command goes on, within the run that was stopped", file=sys.stderr)
-            return stop.status
-    if values["report_only"] or not up_to_date(out):
+    try:
+        with Interruption():
+            failed = Processes(jobs, preset, overrides).run()
+    except Interrupted as stop:
+        print(f"\n{stop}; the same command goes on, within the run that was stopped", file=sys.stderr)
+        return stop.status
+    if not up_to_date(out):
         write_report(out, planned)
     print(f"report: {out / grid.REPORT} and {out / grid.PAGE}")
     for job, reason in failed.items():
         print(f"failed: {job.experiment}, seed {job.seed}: {reason}", file=sys.stderr)
     return FAILED if failed else 0
+
+
+def report_only(out: Path, experiments: Iterable[str]) -> int:
+    """Writes the report of the runs that have ended, whatever their settings; the exit status."""
+    if not grid.collect(out):
+        raise InputError(f"no run has ended in {out}; check --out and --preset")
+    write_report(out, experiments)
+    print(f"report: {out / grid.REPORT} and {out / grid.PAGE}")
+    return 0
 
 
 def up_to_date(out: Path) -> bool:
