@@ -30,10 +30,10 @@ class Devices:
     """
 
     def __init__(self, wanted: int | str, machines: Machines) -> None:
-        here = devices.local_devices()
-        if str(wanted) != "all" and not (str(wanted).isdigit() and int(wanted) > 0):
+        here, wanted = devices.local_devices(), str(wanted)
+        if wanted != "all" and not (wanted.isdigit() and int(wanted) > 0):
             raise InputError(f"devices must be all or a whole number of at least 1, not {wanted!r}")
-        count = len(here) if str(wanted) == "all" else int(wanted)
+        count = len(here) if wanted == "all" else int(wanted)
         if count > len(here):
             raise InputError(
                 f"devices: {count} asked for, but there is {len(here)} ({devices.describe_device()}); "

@@ -3,7 +3,6 @@
 python shallow_run.py DEVICES --flags ...
 """
 
-import os
 import sys
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from device_steps import divide_cpu
 from selfsup import resnet
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     divide_cpu(int(sys.argv[1]))
     resnet.STAGES, resnet.BLOCKS_PER_STAGE = 2, 1
     sys.exit(run.main([sys.argv[0], *sys.argv[2:]]))

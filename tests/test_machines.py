@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 import time
 from importlib.util import find_spec
 
@@ -10,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 from test_parallel import STEPS, assert_same, finish, start
+from test_rendezvous import free_port
 
 from selfsup import checkpoints
 from selfsup.errors import InputError
@@ -21,12 +21,6 @@ FLAGS = (
     "--width=4", "--epochs=3", "--probe_epochs=2", "--batch_size=8", "--precision=float32",
     "--learning_rate=0.001",
 )  # fmt: skip
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 def both(script, *arguments, own=((), ())):

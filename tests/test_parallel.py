@@ -71,9 +71,9 @@ def test_batch_norm_over_the_batch_and_over_each_part_of_it():
     finish(start("device_layers.py"))
 
 
-def devices(wanted, machines=1):
+def devices(size):
     found = Devices(1, Machines())
-    found.size = wanted * machines
+    found.size = size
     return found
 
 
