@@ -98,7 +98,8 @@ def resolve_precision(precision: str) -> str:
 def describe_device() -> str:
     """The device in words, such as "CPU (Intel Xeon, 2 cores)"."""
     if not on_gpu():
-        return f"CPU ({_cpu()['model']}, {_cores()} cores)"
+        cores = _cores()
+        return f"CPU ({_cpu()['model']}, {cores} core{'s' if cores > 1 else ''})"
     if keras.backend.backend() == "jax":
         import jax
 

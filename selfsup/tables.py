@@ -20,6 +20,9 @@ class Cell:
         published: in percent, or None.
         source: where it stands.
         values: ours in percent, one per finished run that did not diverge.
+        knn: accuracy of the weighted k-NN on the backbone's features in percent, of the same runs; none
+            for the re-used block.
+        ranks: effective rank of F, mean over the last epoch, of the same runs.
         collapsed: per finished run, whether the fixed rule calls it collapsed; None where it is too short
             to be judged.
         failures: why a run gave no accuracy, one line each.
@@ -29,6 +32,8 @@ class Cell:
     published: float | None
     source: str
     values: tuple[float, ...] = ()
+    knn: tuple[float, ...] = ()
+    ranks: tuple[float, ...] = ()
     collapsed: tuple[bool | None, ...] = ()
     failures: tuple[str, ...] = ()
 
@@ -68,9 +73,11 @@ def make_cells(experiment: str, results: Iterable[Result] = (), failures: Sequen
             experiment + suffix,
             published,
             entry.source,
-            tuple(result.accuracy[probe] for result in finished),
-            collapsed,
-            failures,
+            values=tuple(result.accuracy[probe] for result in finished),
+            knn=() if suffix else tuple(result.accuracy["knn"] for result in finished),
+            ranks=tuple(result.monitor["effective_rank"] for result in finished),
+            collapsed=collapsed,
+            failures=failures,
         )
         for suffix, (probe, published) in probes.items()
     ]
@@ -84,20 +91,27 @@ def table_rows(cells: Iterable[Cell]) -> list[tuple[str, ...]]:
             "-" if cell.published is None else f"{cell.published:g}",
             _ours(cell),
             "-" if cell.difference is None else f"{cell.difference:+.2f}",
+            _spread(cell.knn),
+            _spread(cell.ranks),
             _fate(cell),
         )
         for cell in cells
     ]
 
 
-HEADER = ("experiment", "published, %", "ours, %", "difference", "collapsed")
+HEADER = ("experiment", "published, %", "ours, %", "difference", "k-NN, %", "rank of F", "collapsed")
+
+
+def _spread(values: Sequence[float]) -> str:
+    """The mean, and the standard deviation of the sample where there is one."""
+    if not values:
+        return "-"
+    deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.2f}{deviation}"
 
 
 def _ours(cell: Cell) -> str:
-    texts = []
-    if cell.values:
-        spread = "" if cell.std is None else f" ± {cell.std:.2f}"
-        texts.append(f"{cell.mean:.2f}{spread} (n = {cell.n})")
+    texts = [f"{_spread(cell.values)} (n = {cell.n})"] if cell.values else []
     texts += [f"failed: {reason}" for reason in dict.fromkeys(cell.failures)]
     return "; ".join(texts) or "not run"
 

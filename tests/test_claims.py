@@ -10,7 +10,7 @@ from selfsup.tables import Cell, make_cells
 
 
 def cell(*values, name="a", collapsed=()):
-    return Cell(name, None, "", values, collapsed)
+    return Cell(name, None, "", values, collapsed=collapsed)
 
 
 def judge(check, paper_scale=True, **cells):

@@ -38,3 +38,11 @@ def test_cpus_that_lack_onednn(monkeypatch, flags, asked, lacks):
     monkeypatch.setattr(selfsup, "ASKED_FOR_ONEDNN", asked)
     monkeypatch.setattr(devices, "_cpu", lambda: {"model": "a CPU", "flags": flags})
     assert devices.lacks_onednn() == (lacks and keras.backend.backend() == "tensorflow")
+
+
+@pytest.mark.parametrize(("cores", "words"), [(1, "CPU (a CPU, 1 core)"), (2, "CPU (a CPU, 2 cores)")])
+def test_a_cpu_in_words(monkeypatch, cores, words):
+    monkeypatch.setattr(devices, "_cpu", lambda: {"model": "a CPU", "flags": []})
+    monkeypatch.setattr(devices, "_cores", lambda: cores)
+    monkeypatch.setattr(devices, "on_gpu", lambda: False)
+    assert devices.describe_device() == words

@@ -19,6 +19,8 @@ def test_mean_and_deviation_over_seeds():
         "published, %": "84.2",
         "ours, %": "85.00 ± 1.00 (n = 3)",
         "difference": "+0.80",
+        "k-NN, %": "85.00 ± 1.00",
+        "rank of F": "8.00 ± 0.00",
         "collapsed": "0 of 3",
     }
 
@@ -27,10 +29,11 @@ def test_one_run_has_no_deviation():
     found = row("byol", [fake_result("byol", 80.0)])
     assert found["ours, %"] == "80.00 (n = 1)"
     assert found["difference"] == "-4.20"
+    assert (found["k-NN, %"], found["rank of F"]) == ("80.00", "8.00")
 
 
 def test_a_missing_cell():
-    assert list(row("byol").values()) == ["byol", "84.2", "not run", "-", "-"]
+    assert list(row("byol").values()) == ["byol", "84.2", "not run", "-", "-", "-", "-"]
 
 
 def test_failed_and_diverged_runs_are_named_beside_the_others():
@@ -61,3 +64,5 @@ def test_the_deeper_projector_has_a_second_cell():
     plain, reused = make_cells("sgd_deep", [fake_result("sgd_deep", 82.0)])
     assert (plain.published, reused.published) == (82.3, 80.7), "the published figures stand beside both"
     assert reused.mean == 80.0
+    assert (plain.knn, reused.knn) == ((82.0,), ()), "k-NN stands on the backbone"
+    assert plain.ranks == reused.ranks == (8.0,)
