@@ -47,7 +47,8 @@ def test_tables_stand_beside_the_published_values(paper):
     text = (paper / "REPORT.md").read_text()
     assert text.startswith("# Report at the paper's scale\n")
     table1 = section(text, "Table 1")
-    assert "| byol_symmetric | 85.7 | 85.55 ± 0.07 (n = 2) | -0.15 | 85.55 ± 0.07 | 8.00 ± 0.00 | 0 of 2 | report Table 1" in table1
+    row = "| byol_symmetric | 85.7 | 85.55 ± 0.07 (n = 2) | -0.15 | 85.55 ± 0.07 | 8.00 ± 0.00 | 0 of 2 |"
+    assert row in table1
     assert "| simsiam_symmetric | 20.3 | not run | - | - | - | - |" in table1
     table2 = section(text, "Table 2")
     assert "| directpred_deep_reused | 80.7 | 80.05 ± 0.07 (n = 2) |" in table2
