@@ -19,6 +19,7 @@ from selfsup.recordings import Eigenspaces
 from selfsup.tables import Cell
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+LINES = ("-", "--", "-.")
 EPOCHS = LinearSegmentedColormap.from_list(
     "epochs", matplotlib.colormaps["viridis"](np.linspace(0, 0.92, 256))
 )
@@ -126,9 +127,9 @@ def training_curves(runs: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
         axes = figure.subplots(1, 4)
         for ax, (name, (title, threshold)) in zip(axes, panels.items(), strict=True):
             for index, (run, log) in enumerate(runs.items()):
-                color, dashed = PALETTE[index % len(PALETTE)], index >= len(PALETTE)
+                color, line = PALETTE[index % len(PALETTE)], LINES[index // len(PALETTE) % len(LINES)]
                 ax.plot(
-                    log["epoch"], log[name], "--" if dashed else "-",
+                    log["epoch"], log[name], line,
                     color=color, label=run, marker="o" if len(log["epoch"]) < 30 else "", markersize=3,
                 )  # fmt: skip
             if threshold is not None:
