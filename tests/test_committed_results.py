@@ -1,4 +1,4 @@
-"""The reports in `results/` are what their records give: same tables and verdicts, same figures."""
+"""What is said of the committed runs is what their records give: reports, figures, and the README's table."""
 
 import re
 import shutil
@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 import reproduce
+from selfsup.grid import collect
+from selfsup.tables import HEADER, make_cells, table_rows
 
 ROOT = Path(reproduce.__file__).resolve().parent.parent
 REPORTS = sorted(path.parent for path in (ROOT / "results").glob("*/REPORT.md"))
@@ -30,3 +32,17 @@ def test_a_report_is_rendered_again_from_its_records(folder, tmp_path):
         pytest.skip("another matplotlib than the pinned one draws other bytes")
     for name in drawn:
         assert (again / "figures" / name).read_bytes() == (folder / "figures" / name).read_bytes(), name
+
+
+def test_the_readme_quotes_the_records():
+    marked = (ROOT / "README.md").read_text().split("<!-- results: lite -->")[1].split("\n\n")[0]
+    quoted = [[cell.strip() for cell in line.strip("|").split("|")] for line in marked.split("\n")[1:]]
+    header, _, *rows = quoted
+    results = {}
+    for run in collect(ROOT / "results" / "lite"):
+        results.setdefault(run.experiment, []).append(run.result)
+    cells = [cell for name, found in results.items() for cell in make_cells(name, found)]
+    recorded = [dict(zip(HEADER, texts, strict=True)) for texts in table_rows(cells)]
+    assert {row[0]: row[1:] for row in rows} == {
+        texts["experiment"]: [texts[name] for name in header[1:]] for texts in recorded
+    }
