@@ -48,7 +48,7 @@ class Cell:
     @property
     def std(self) -> float | None:
         """Of the sample, with n - 1; None below two runs."""
-        return statistics.stdev(self.values) if self.n > 1 else None
+        return _deviation(self.values)
 
     @property
     def difference(self) -> float | None:
@@ -106,8 +106,12 @@ def _spread(values: Sequence[float]) -> str:
     """The mean, and the standard deviation of the sample where there is one."""
     if not values:
         return "-"
-    deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.2f}{deviation}"
+    deviation = _deviation(values)
+    return f"{statistics.fmean(values):.2f}" + ("" if deviation is None else f" ± {deviation:.2f}")
+
+
+def _deviation(values: Sequence[float]) -> float | None:
+    return statistics.stdev(values) if len(values) > 1 else None
 
 
 def _ours(cell: Cell) -> str:
