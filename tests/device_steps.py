@@ -16,13 +16,13 @@ import numpy as np
 from keras import ops
 
 from selfsup import model as model_module
-from selfsup import resnet
 from selfsup.config import Config
 from selfsup.heads import mlp
 from selfsup.machines import Machines
 from selfsup.model import SiameseModel
 from selfsup.parallel import Devices
 from selfsup.resume import variables
+from shallow import make_shallow
 
 BATCH, STEPS = 16, 4
 
@@ -83,7 +83,7 @@ def own_batches(devices: Devices) -> Iterator[tuple[tuple[np.ndarray, ...]]]:
 def main(fields: str, target: str, machine: str | None = None, coordinator: str | None = None) -> None:
     divide_cpu(1 if machine else 2)
     use_float64()
-    resnet.STAGES, resnet.BLOCKS_PER_STAGE = 2, 1
+    make_shallow()
     config = Config(**{"width": 4, "batch_size": BATCH, **json.loads(fields)})
     machines = Machines.connect(machine, coordinator)
     for count in ("1",) if machine else ("1", "2"):

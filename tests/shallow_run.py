@@ -10,9 +10,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "experiments"))
 
 import run
 from device_steps import divide_cpu
-from selfsup import resnet
+from shallow import make_shallow
 
 if __name__ == "__main__":
     divide_cpu(int(sys.argv[1]))
-    resnet.STAGES, resnet.BLOCKS_PER_STAGE = 2, 1
+    make_shallow()
     sys.exit(run.main([sys.argv[0], *sys.argv[2:]]))

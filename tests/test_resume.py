@@ -10,6 +10,7 @@ from selfsup.errors import InputError
 from selfsup.recordings import read_eigenspaces
 from selfsup.results import read_result
 from selfsup.resume import Checkpoints
+from shallow import SHALLOW
 
 
 class StoppedError(Exception):
@@ -18,8 +19,8 @@ class StoppedError(Exception):
 
 @pytest.fixture
 def shallow(monkeypatch):
-    monkeypatch.setattr(resnet, "STAGES", 2)
-    monkeypatch.setattr(resnet, "BLOCKS_PER_STAGE", 1)
+    for name, value in SHALLOW.items():
+        monkeypatch.setattr(resnet, name, value)
 
 
 def config_of(tiny_npz, **changed):
