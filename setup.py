@@ -2,13 +2,16 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+X86 = 'platform_machine == "x86_64" or platform_machine == "AMD64"'
+ARM = 'platform_machine == "arm64" or platform_machine == "aarch64"'
+TENSORFLOW = [f"tensorflow-cpu>=2.21,<2.22; {X86}", f"tensorflow>=2.21,<2.22; {ARM}"]
 TFDS = ["tensorflow-datasets>=4.9.10,<5", "importlib_resources>=6"]  # TFDS 4.9.10 forgets the second
 
 setup(
     name="selfsup",
     version="0.1.0",
     description="Siamese networks without negative pairs in Keras 3, and why they do not collapse",
-    long_description=Path(__file__).with_name("README.md").read_text(),
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.11",
@@ -24,9 +27,10 @@ setup(
         "scipy>=1.13",
     ],
     extras_require={
-        "cpu": ["tensorflow-cpu>=2.21,<2.22", *TFDS],
+        "cpu": [*TENSORFLOW, *TFDS],
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22", *TFDS],
         "jax": ["jax>=0.10,<0.11"],
+        "jax-gpu": ["jax[cuda12]>=0.10,<0.11"],
         "tensorboard": ["tensorboard>=2.20"],
         "notebooks": ["ipywidgets>=8", "jupyterlab>=4", "scikit-learn>=1.5"],
         "test": [

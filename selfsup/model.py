@@ -12,6 +12,7 @@ from selfsup.config import METHODS, Config
 from selfsup.devices import jit_compile, resolve_precision
 from selfsup.heads import PROJECTION, mlp
 from selfsup.optimizers import PREDICTOR, from_config
+from selfsup.precision import full_precision
 from selfsup.resnet import BN_MOMENTUM, resnet18
 
 
@@ -234,6 +235,7 @@ class SiameseModel(keras.Model):
         for target, online in self._target_pairs():
             target.assign(tau * target + (1.0 - tau) * online)
 
+    @full_precision()
     def set_predictor(self) -> None:
         """W_p from F by the method's rule, after the first step and every `freq` from there."""
         rule = self.method.rule if callable(self.method.rule) else getattr(predictors, self.method.rule)

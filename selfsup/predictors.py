@@ -8,12 +8,14 @@ from typing import Any
 
 from keras import ops
 
+from selfsup.precision import full_precision
 from selfsup.square_root import largest_eigenvalue, square_root
 
 SPECTRUM_FLOOR = 1e-4
 """Least eigenvalue that DirectPred gives W_p, as in Tian et al.'s published code."""
 
 
+@full_precision()
 def correlation(z1: Any, z2: Any) -> Any:
     """Mean of z z^T over the batch and both views, uncentred: [B, D] twice -> float32 [D, D].
 
@@ -29,6 +31,7 @@ def moving_average(average: Any, new: Any, rho: float, first: Any) -> Any:
     return ops.where(first, new, rho * average + (1.0 - rho) * new)
 
 
+@full_precision()
 def directpred(correlation: Any, eps: float, spectrum: str = "normalized", solver: str = "eigh") -> Any:
     """DirectPred: W_p has the eigenvectors of F, and the square roots of its eigenvalues s_j.
 

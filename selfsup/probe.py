@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from selfsup.precision import full_precision
+
 LEARNING_RATE = (5e-2, 5e-4)
 DECAY_POWER = 2.0
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-7
@@ -86,6 +88,7 @@ def linear_probe(
     return float(np.mean(np.argmax(x_test @ weight + bias, axis=1) == y_test) * 100.0)
 
 
+@full_precision()
 def _probe_epoch(features: Any, labels: Any, state: tuple, batches: Any, rates: Any) -> tuple:
     """Adam steps (Kingma & Ba 2014, arXiv:1412.6980) of softmax regression over batches [S, B]."""
 

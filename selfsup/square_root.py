@@ -1,17 +1,17 @@
 """The square root of a positive semidefinite matrix from matrix products alone, which GPUs are fast at."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import keras
 from keras import ops
+
+from selfsup.precision import full_precision
 
 SQUARINGS = 10
 ITERATIONS = 15
 RIDGE = 1e-6
 
 
+@full_precision()
 def largest_eigenvalue(matrix: Any) -> Any:
     """Of a symmetric positive semidefinite matrix [D, D], by power iteration, squaring the matrix.
 
@@ -27,6 +27,7 @@ def largest_eigenvalue(matrix: Any) -> Any:
     return ops.sum(vector * ops.matmul(matrix, vector)) / ops.where(length > 0, length, 1.0)
 
 
+@full_precision()
 def square_root(matrix: Any) -> Any:
     """Of a symmetric positive semidefinite matrix [D, D] whose largest eigenvalue is about 1, float32.
 
@@ -34,27 +35,14 @@ def square_root(matrix: Any) -> Any:
     grows to sqrt(s) by a factor of 1.5 an iteration at most: after 15 of them the error is largest where
     s is around 1e-6, about 5e-4. A ridge of 1e-6 keeps that bound where the matrix is singular.
     """
-    with _full_precision():
-        identity = ops.eye(matrix.shape[0], dtype="float32")
-        root, inverse = matrix + RIDGE * identity, identity
-        for _ in range(ITERATIONS):
-            step = 1.5 * identity - 0.5 * ops.matmul(inverse, root)
-            root, inverse = ops.matmul(root, step), ops.matmul(step, inverse)
-        return (root + ops.transpose(root)) / 2.0
+    identity = ops.eye(matrix.shape[0], dtype="float32")
+    root, inverse = matrix + RIDGE * identity, identity
+    for _ in range(ITERATIONS):
+        step = 1.5 * identity - 0.5 * ops.matmul(inverse, root)
+        root, inverse = ops.matmul(root, step), ops.matmul(step, inverse)
+    return (root + ops.transpose(root)) / 2.0
 
 
 def _over_largest_entry(matrix: Any) -> Any:
     largest = ops.max(ops.abs(matrix))
     return matrix / ops.where(largest > 0, largest, 1.0)
-
-
-@contextmanager
-def _full_precision() -> Iterator[None]:
-    """On JAX, products of float32 in float32: GPUs would round the factors to 10 bits."""
-    if keras.backend.backend() != "jax":
-        yield
-        return
-    import jax
-
-    with jax.default_matmul_precision("highest"):
-        yield

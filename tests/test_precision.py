@@ -1,0 +1,30 @@
+import keras
+import numpy as np
+import pytest
+
+from selfsup import predictors, square_root
+
+Z = np.ones((4, 3), np.float32)
+F = np.eye(3, dtype=np.float32)
+PRODUCTS = {
+    "correlation": lambda: predictors.correlation(Z, Z),
+    "eigh": lambda: predictors.directpred(F, 0.1),
+    "newton_schulz": lambda: predictors.directpred(F, 0.1, solver="newton_schulz"),
+    "square root": lambda: square_root.square_root(F),
+    "largest eigenvalue": lambda: square_root.largest_eigenvalue(F),
+}
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_products_keep_all_bits_on_gpus(name):
+    if keras.backend.backend() == "jax":
+        import jax
+
+        traced = str(jax.make_jaxpr(PRODUCTS[name])())
+        assert traced.count("Precision.HIGHEST, Precision.HIGHEST") == traced.count("dot_general[") > 0
+        return
+    import tensorflow as tf
+
+    tf.config.experimental.enable_tensor_float_32_execution(True)
+    PRODUCTS[name]()
+    assert not tf.config.experimental.tensor_float_32_execution_enabled()
