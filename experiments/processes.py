@@ -63,7 +63,7 @@ class Processes:
                 stderr=subprocess.STDOUT,
                 text=True,
                 start_new_session=True,  # Ctrl-C reaches the grid alone, which passes it on once
-                preexec_fn=_die_with_parent,
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             ) as process,
         ):
             try:
@@ -92,6 +92,5 @@ def _outcome(job: grid.Job) -> str:
 
 
 def _die_with_parent() -> None:
-    """On Linux, ends the run when the grid is killed, so that no two runs ever share a folder."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    """Ends the run when the grid is killed, so that no two runs ever share a folder (Linux)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -15,9 +15,11 @@ from selfsup import grid
 from selfsup.durations import duration
 from selfsup.errors import InputError
 from selfsup.interrupts import Interrupted, Interruption
+from selfsup.locks import locked
 from selfsup.options import OPTION_GROUPS, Option
 from selfsup.registry import EXPERIMENTS, PARTS, PRESETS
 from selfsup.results import RESULT, read_result
+from selfsup.workdir import LOCK
 
 FAILED = 1
 
@@ -70,9 +72,7 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
     except Interrupted as stop:
         print(f"\n{stop}; the same command goes on, within the run that was stopped", file=sys.stderr)
         return stop.status
-    if not up_to_date(out):
-        write_report(out, planned)
-    print(f"report: {out / grid.REPORT} and {out / grid.PAGE}")
+    write_report(out, planned)
     for job, reason in failed.items():
         print(f"failed: {job.experiment}, seed {job.seed}: {reason}", file=sys.stderr)
     return FAILED if failed else 0
@@ -82,8 +82,7 @@ def report_only(out: Path, experiments: Iterable[str]) -> int:
     """Writes the report of the runs that have ended, whatever their settings; the exit status."""
     if not grid.collect(out):
         raise InputError(f"no run has ended in {out}; check --out and --preset")
-    write_report(out, experiments)
-    print(f"report: {out / grid.REPORT} and {out / grid.PAGE}")
+    write_report(out, experiments, anew=True)
     return 0
 
 
@@ -94,13 +93,29 @@ def up_to_date(out: Path) -> bool:
     return page.exists() and all(path.stat().st_mtime < page.stat().st_mtime for path in records)
 
 
-def write_report(out: Path, planned: Iterable[str]) -> None:
-    """Writes REPORT.md and report.html of all parts that have an experiment planned or run in `out`."""
-    from selfsup.report import Report
+def write_report(out: Path, planned: Iterable[str], anew: bool = False) -> None:
+    """Writes REPORT.md and report.html of all parts that have an experiment planned or run in `out`.
 
-    shown = {*planned, *(run.experiment for run in grid.collect(out))}
-    parts = [name for name, part in PARTS.items() if shown & set(part.experiments)]
-    Report(out, parts).write()
+    Processes that share the folder take turns. The page gets the time at which the records were read, so
+    that one that ended while it was drawn is seen to be missing.
+
+    Args:
+        out: folder of the grid.
+        planned: experiments to show, even without a run.
+        anew: whether to write it even if it has all records.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out / LOCK, wait=True):
+        if anew or not up_to_date(out):
+            from selfsup.report import Report
+
+            (out / LOCK).touch()
+            read = (out / LOCK).stat().st_mtime_ns
+            shown = {*planned, *(run.experiment for run in grid.collect(out))}
+            parts = [name for name, part in PARTS.items() if shown & set(part.experiments)]
+            Report(out, parts).write()
+            os.utime(out / grid.PAGE, ns=(read, read))
+    print(f"report: {out / grid.REPORT} and {out / grid.PAGE}")
 
 
 def dry_run(jobs: Sequence[grid.Job]) -> int:

@@ -186,7 +186,7 @@ def _colour_jitter(pixels: Any, drawn: dict[str, Any]) -> Any:
         own = grey(pixels)
         other = ops.where(_per_image(luma, 4), own, 0.0)
         other = ops.where(_per_image(mean, 4), ops.mean(own, axis=(1, 2), keepdims=True), other)
-        return _blend(pixels, other, _per_image(factor, 4))
+        return ops.clip(other + _per_image(factor, 4) * (pixels - other), 0.0, 1.0)
 
     for place in range(3):
         pixels = blend(pixels, place, hue_place > place)
@@ -200,25 +200,6 @@ def grey(pixels: Any) -> Any:
     """Luma (ITU-R 601, as Pillow's mode L): [B, H, W, 3] -> [B, H, W, 1]."""
     red, green, blue = (pixels[..., c : c + 1] for c in range(3))
     return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
-
-
-def _blend(pixels: Any, other: Any, factor: Any) -> Any:
-    return ops.clip(other + factor * (pixels - other), 0.0, 1.0)
-
-
-def adjust_brightness(pixels: Any, factor: Any) -> Any:
-    """Blend with black; factor 1 changes nothing."""
-    return ops.clip(pixels * factor, 0.0, 1.0)
-
-
-def adjust_contrast(pixels: Any, factor: Any) -> Any:
-    """Blend with the mean luma of the image; factor 1 changes nothing."""
-    return _blend(pixels, ops.mean(grey(pixels), axis=(1, 2, 3), keepdims=True), factor)
-
-
-def adjust_saturation(pixels: Any, factor: Any) -> Any:
-    """Blend with the image's own luma; factor 1 changes nothing."""
-    return _blend(pixels, grey(pixels), factor)
 
 
 def adjust_hue(pixels: Any, turns: Any) -> Any:

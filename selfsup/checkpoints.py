@@ -21,7 +21,7 @@ _MAGIC = b"selfsup checkpoint 1\n"
 
 
 Identity = Mapping[str, str | int]
-"""What a run is, by name: the fingerprints of its config and its data, its seed."""
+"""What a run is, by name: the fingerprints of its config and its data, its seed, and what computes it."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,9 @@ def found(workdir: Path) -> list[Path]:
 
 
 def save(workdir: Path, identity: Identity, checkpoint: Checkpoint) -> Path:
-    """Writes a checkpoint, then deletes all but the last two.
+    """Writes a checkpoint, then deletes all but this one and the one before.
+
+    A newer one goes as well: it could not be used when the run went on from an older.
 
     Raises:
         OSError: the disk refused; older checkpoints are as they were.
@@ -55,8 +57,10 @@ def save(workdir: Path, identity: Identity, checkpoint: Checkpoint) -> Path:
     with replacing(path, "wb") as file:
         file.write(_MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n")
         file.write(content)
-    for old in found(workdir)[KEPT:]:
-        old.unlink()
+    others = found(workdir)
+    kept = others[others.index(path) :][:KEPT]
+    for other in set(others) - set(kept):
+        other.unlink()
     return path
 
 
@@ -78,9 +82,10 @@ def read(path: Path, identity: Identity) -> Checkpoint:
         raise DamagedError("its checksum is wrong")
     header, _, arrays = content.partition(b"\n")
     header = json.loads(header)
-    different = [name for name in identity if header["identity"].get(name) != identity[name]]
+    theirs = header["identity"]
+    different = [f"{n} {theirs.get(n)}, here {identity[n]}" for n in identity if theirs.get(n) != identity[n]]
     if different:
-        raise DamagedError(f"it is of a run with other {' and '.join(different)}")
+        raise DamagedError(f"it is of a run with {'; '.join(different)}")
     with np.load(io.BytesIO(arrays), allow_pickle=False) as file:
         return Checkpoint(header["steps"], dict(file))
 
@@ -101,7 +106,7 @@ def latest(workdir: Path, identity: Identity) -> Checkpoint | None:
             print(f"warning: {path} cannot be used: {error}", file=sys.stderr, flush=True)
     if paths:
         raise InputError(
-            f"none of the {len(paths)} checkpoints in {workdir} can be used; delete {workdir}, "
+            f"none of the {len(paths)} checkpoints in {workdir} can be used here; delete {workdir}, "
             "or start anew with --overwrite"
         )
     return None

@@ -2,13 +2,14 @@
 
 import os
 import re
+import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-_TEMPORARY = re.compile(r"\.\d+~.+")
+_TEMPORARY = re.compile(r"\.[0-9a-f]{8}~.+")
 
 
 @contextmanager
@@ -17,7 +18,7 @@ def replacement(path: Path) -> Iterator[Path]:
 
     On an error `path` is left alone. The file is on the disk before it gets its name.
     """
-    temporary = path.with_name(f".{os.getpid()}~{path.name}")
+    temporary = path.with_name(f".{secrets.token_hex(4)}~{path.name}")
     try:
         yield temporary
         with temporary.open("rb+") as file:
@@ -30,7 +31,8 @@ def replacement(path: Path) -> Iterator[Path]:
 @contextmanager
 def replacing(path: Path, mode: str = "w") -> Iterator[IO]:
     """A file open for writing that takes the place of `path` at the end, or leaves it alone on an error."""
-    with replacement(path) as temporary, temporary.open(mode, newline=None if "b" in mode else "") as file:
+    as_text = {} if "b" in mode else {"newline": "", "encoding": "utf-8"}
+    with replacement(path) as temporary, temporary.open(mode, **as_text) as file:
         yield file
 
 

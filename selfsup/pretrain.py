@@ -15,6 +15,7 @@ from selfsup.checkpoints import Identity
 from selfsup.clock import Clock
 from selfsup.config import Config
 from selfsup.datasets import Dataset, batches
+from selfsup.devices import resolve_precision
 from selfsup.interrupts import Interruption
 from selfsup.machines import Machines
 from selfsup.model import SiameseModel
@@ -121,5 +122,11 @@ class Pretraining:
 
 
 def identity_of(config: Config, data: Dataset) -> Identity:
-    """What makes two runs the same run."""
-    return {"config": config.fingerprint, "seed": config.seed, "data": data.fingerprint}
+    """What makes two runs the same run; backend and precision, for the numbers would not be the same."""
+    return {
+        "config": config.fingerprint,
+        "seed": config.seed,
+        "data": data.fingerprint,
+        "backend": keras.backend.backend(),
+        "precision": resolve_precision(config.precision),
+    }

@@ -5,7 +5,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,9 @@ from selfsup import checkpoints
 from selfsup.config import YOUNG, Config
 from selfsup.errors import InputError
 from selfsup.files import sweep
+from selfsup.locks import locked
 from selfsup.recordings import EIGENSPACES, LOG, TIMING
 from selfsup.results import RESULT, write_json
-
-try:
-    import fcntl
-except ImportError:  # Windows: runs are not kept apart there
-    fcntl = None
 
 CONFIG, LOCK, TENSORBOARD = "config.json", ".lock", "tensorboard"
 RECORDS = (
@@ -86,20 +82,16 @@ def owned(workdir: Path, config: Config, overwrite: bool = False) -> Iterator[No
 
 @contextmanager
 def _lock(workdir: Path) -> Iterator[None]:
-    """Holds the folder's lock, which the system takes back when this process ends, however it ends."""
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        file = (workdir / LOCK).open("a+")
-    except OSError as error:
-        raise _unwritable(workdir, error) from None
-    with file:
+    """Makes the folder and holds its lock."""
+    with ExitStack() as stack:
         try:
-            if fcntl:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            workdir.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(locked(workdir / LOCK, wait=False))
         except BlockingIOError:
-            file.seek(0)
-            owner = f"process {file.read().strip()} is at work in {workdir}"
+            owner = f"process {(workdir / LOCK).read_text().strip()} is at work in {workdir}"
             raise InputError(f"{owner}; wait for it or choose another --workdir") from None
+        except OSError as error:
+            raise _unwritable(workdir, error) from None
         file.truncate(0)
         file.write(f"{os.getpid()} on {platform.node()}\n")
         file.flush()

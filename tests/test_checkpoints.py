@@ -42,6 +42,12 @@ def test_the_one_before_serves_where_the_newest_is_damaged(tmp_path, capsys):
     assert warning.count("\n") == 1
 
 
+def test_a_newer_one_that_could_not_be_used_gives_way(tmp_path):
+    for steps in (10, 20, 15):
+        save(tmp_path, steps)
+    assert [path.stem[-2:] for path in checkpoints.found(tmp_path)] == ["15", "10"]
+
+
 def test_damaged_ones_alone_are_an_error_that_says_what_to_do(tmp_path):
     for steps in (1, 2):
         save(tmp_path, steps).write_bytes(b"")
@@ -51,7 +57,7 @@ def test_damaged_ones_alone_are_an_error_that_says_what_to_do(tmp_path):
 
 def test_a_checkpoint_of_another_run_is_not_used(tmp_path):
     path = save(tmp_path, 3, {**IDENTITY, "seed": 1, "data": "0000"})
-    with pytest.raises(checkpoints.DamagedError, match="of a run with other seed and data"):
+    with pytest.raises(checkpoints.DamagedError, match="of a run with seed 1, here 0; data 0000, here ffff"):
         checkpoints.read(path, IDENTITY)
 
 

@@ -12,6 +12,7 @@ import pytest
 from conftest import fake_result, write_fake_run
 
 import reproduce
+from selfsup.report import Report
 from selfsup.results import read_result
 
 ROOT = Path(reproduce.__file__).resolve().parent.parent
@@ -100,6 +101,21 @@ def test_a_failed_run_is_listed_with_its_reason_and_status_1(tmp_path, capsys):
     text = (tmp_path / "REPORT.md").read_text()
     assert "none.npz" in text
     assert "| byol | 84.2 | 70.00 (n = 1) |" in text
+
+
+def test_a_run_that_ends_while_the_report_is_drawn_is_not_forgotten(tmp_path, monkeypatch, capsys):
+    write_fake_run(tmp_path / "runs" / "byol" / "0", fake_result("byol", 70.0, "quick"))
+    write = Report.write
+
+    def slow(report: Report) -> None:
+        write(report)
+        if not (tmp_path / "runs" / "sgd").exists():
+            write_fake_run(tmp_path / "runs" / "sgd" / "0", fake_result("sgd", 60.0, "quick"))
+
+    monkeypatch.setattr(Report, "write", slow)
+    for row in ("| sgd | 83.3 | not run |", "| sgd | 83.3 | 60.00 (n = 1) |"):
+        reproduce.write_report(tmp_path, ["byol", "sgd"])
+        assert row in (tmp_path / "REPORT.md").read_text()
 
 
 def _running(word):

@@ -94,11 +94,19 @@ def test_weights_that_are_not_finite_are_not_saved(tiny_npz, tmp_path, shallow):
     assert checkpoints.found(tmp_path) == []
 
 
-def test_checkpoints_of_other_code_are_refused(tiny_npz, tmp_path, shallow, monkeypatch):
+def test_checkpoints_of_other_code_are_refused(tiny_npz, tmp_path, shallow):
     config = config_of(tiny_npz)
-    data = load_dataset(str(tiny_npz)).fingerprint
-    identity = {"config": config.fingerprint, "seed": 0, "data": data}
+    identity = pretrain.identity_of(config, load_dataset(str(tiny_npz)))
     checkpoints.save(tmp_path, identity, checkpoints.Checkpoint(6, {"model/000 old": np.ones(3)}))
     with pytest.raises(InputError, match="another version"):
         train.run(config, tmp_path)
-    assert train.run(config, tmp_path, overwrite=True).accuracy["linear"] > 0
+
+
+@pytest.mark.parametrize(("what", "there"), [("precision", "mixed_bfloat16"), ("backend", "theano")])
+def test_a_run_does_not_go_on_in_other_arithmetic(what, there, tiny_npz, tmp_path, capsys):
+    config = config_of(tiny_npz)
+    identity = {**pretrain.identity_of(config, load_dataset(str(tiny_npz))), what: there}
+    checkpoints.save(tmp_path, identity, checkpoints.Checkpoint(6, {}))
+    with pytest.raises(InputError, match="none of the 1 checkpoints"):
+        train.run(config, tmp_path)
+    assert f"of a run with {what} {there}, here" in capsys.readouterr().err

@@ -58,7 +58,7 @@ def test_a_second_run_is_refused_until_the_first_is_dead(tmp_path):
 
 
 def test_what_a_killed_process_left_half_written_is_swept(tmp_path):
-    for name in (".4711~log.csv", ".4711~checkpoint-000000012.ckpt", "mine.txt"):
+    for name in (".0badcafe~log.csv", ".00004711~checkpoint-000000012.ckpt", "mine.txt"):
         (tmp_path / name).write_text("half")
     claimed(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", "config.json", "mine.txt"]
