@@ -1,10 +1,12 @@
 """Speed of a training step, of its parts and of the probe, beside plain PyTorch and Keras' stock layers."""
 
+import dataclasses
 import json
 import os
 import statistics
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,7 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
     chosen = values["compare"].split(",") if values["compare"] else []
     if unknown := set(chosen) - set(REFERENCES):
         raise InputError(f"compare must name {' or '.join(REFERENCES)}, not {unknown.pop()!r}")
+    check_comparable(config, chosen)
     kinds = ["ours", *(kind for name in chosen for kind in REFERENCES[name])]
     spec = {"steps": values["steps"], "config": config.to_dict()}
     workers = [Worker({**spec, "kind": kind}) for kind in kinds]
@@ -79,6 +82,19 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
         with replacing(Path(values["out"])) as file:
             json.dump(result, file, indent=1)
     return 0
+
+
+def check_comparable(config: Config, chosen: Sequence[str]) -> None:
+    """Raises `InputError` where a variant is not to be had, or does not do what the config says."""
+    if "torch" in chosen:
+        if find_spec("torch") is None:
+            raise InputError("compare=torch needs PyTorch; pip install torch")
+        if (config.method, config.symmetric, config.freq) != ("directpred", False, 1):
+            raise InputError(
+                "compare=torch times DirectPred at every step; drop it, or --method and the like"
+            )
+    if "newton_schulz" in chosen:
+        dataclasses.replace(config, solver="newton_schulz")
 
 
 def show(result: dict[str, Any], batch_size: int) -> None:

@@ -76,8 +76,9 @@ class Difference:
         a = cells[self.cell]
         b = cells[self.other] if isinstance(self.other, str) else self.other
         text = f"{self.cell} - {self.other_name or self.other}"
-        if not a.n or not b.n:
-            return Verdict(UNDECIDED, f"{text}: not run")
+        for cell in (a, b):
+            if not cell.n:
+                return Verdict(UNDECIDED, f"{text}: {_reason(cell)}")
         text += f" = {a.mean - b.mean:+.2f}"
         if isinstance(b, Published) and not paper_scale:
             return Verdict(UNDECIDED, f"{text}, comparable at the paper's scale only")
@@ -103,13 +104,16 @@ class Fate:
     collapses: bool
 
     def judge(self, cells: Mapping[str, Cell], paper_scale: bool) -> Verdict:
-        """Undecided where the runs disagree, are too short to be judged, or less than two."""
-        fates = cells[self.cell].collapsed
+        """Undecided where runs disagree, failed, are too short to be judged, or less than two."""
+        cell = cells[self.cell]
+        fates = cell.collapsed
         if not fates:
-            return Verdict(UNDECIDED, f"{self.cell}: not run")
+            return Verdict(UNDECIDED, f"{self.cell}: {_reason(cell)}")
         if None in fates:
             return Verdict(UNDECIDED, f"{self.cell}: too short to tell a collapse")
         evidence = f"{self.cell}: {sum(fates)} of {len(fates)} collapsed"
+        if cell.failures:
+            return Verdict(UNDECIDED, f"{evidence}, {len(cell.failures)} failed")
         if len(fates) < 2 or len(set(fates)) > 1:
             return Verdict(UNDECIDED, evidence)
         return Verdict(HOLDS if fates[0] == self.collapses else FAILS, evidence)
@@ -127,6 +131,11 @@ class Claim:
         verdicts = [check.judge(cells, paper_scale) for check in self.checks]
         found = {verdict.verdict for verdict in verdicts}
         return next((word for word in (FAILS, UNDECIDED) if word in found), HOLDS), verdicts
+
+
+def _reason(cell: Cell) -> str:
+    """Why a cell has no accuracy."""
+    return "failed" if cell.failures else "not run"
 
 
 def _above(cell: str, other: str) -> Difference:
@@ -188,6 +197,7 @@ def claims() -> tuple[Claim, ...]:
                 _not_above("directpred_deep", "directpred"),
                 _not_above("directpred_deep" + REUSED, "directpred"),
                 _not_above("sgd_deep", "sgd"),
+                _not_above("sgd_deep" + REUSED, "sgd"),
             ),
         ),
         Claim(

@@ -155,7 +155,12 @@ def batches(
 
     Batch s of epoch e is a pure function of (seed, e, s). Every epoch is a new order of all `count`
     images, its last partial batch dropped.
+
+    Raises:
+        ValueError: there are fewer images than a batch takes.
     """
+    if count < batch_size:
+        raise ValueError(f"a batch of {batch_size} cannot be drawn from {count} images")
     while True:
         order = np.random.default_rng([seed, epoch]).permutation(count).astype(np.int32)
         for start in range(position * batch_size, count - batch_size + 1, batch_size):

@@ -27,7 +27,8 @@ class Result:
         monitor: of the last epoch, the means of `loss`, `embedding_std` and `effective_rank`, and the last
             `asymmetry`.
         seconds: wall time: `load` (data, network), `compile`, `steps`, `callbacks` (log, progress),
-            `records` (eigenspaces, encoder), `probe` (features too), `knn`, `other`, and in `total`.
+            `records` (eigenspaces, encoder), `checkpoints`, `probe` (features too), `knn`, `other`, and in
+            `total`.
         images_per_second: in training, without its first step.
         parameters: trainable ones of the online network and predictor.
         environment: backend, device, precision, versions.

@@ -55,10 +55,19 @@ def test_the_table_has_medians_and_ratios(capsys):
 
 
 @pytest.mark.parametrize(
-    ("flag", "named"), [("--compare=mxnet", "mxnet"), ("--steps=0", "at least 1"), ("--width=0", "width")]
+    ("flags", "named"),
+    [
+        (["--compare=mxnet"], "mxnet"),
+        (["--steps=0"], "at least 1"),
+        (["--width=0"], "width"),
+        (["--compare=newton_schulz", "--method=byol"], "solver does not apply"),
+        (["--compare=torch"], "pip install torch"),
+        (["--compare=torch", "--method=byol"], "times DirectPred"),
+    ],
 )
-def test_bad_input_gets_one_line_and_status_2(flag, named, capsys):
-    assert call(flag) == 2
+def test_bad_input_gets_one_line_and_status_2(flags, named, capsys, monkeypatch):
+    monkeypatch.setattr(benchmark, "find_spec", lambda _: "byol" in flags[-1] or None)
+    assert call(*flags) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert named in error

@@ -101,6 +101,15 @@ def test_verdicts_of_fates(fates, collapses, verdict):
     assert judge(Fate("a", collapses), a=cell(collapsed=fates)) == verdict
 
 
+def test_runs_that_failed_are_not_passed_over():
+    diverged = Cell("a", None, "", failures=("diverged",))
+    assert ABOVE.judge({"a": diverged, "b": cell(80.0)}, True).evidence == "a - b: failed"
+    fate = Fate("a", collapses=False)
+    assert fate.judge({"a": diverged}, True).evidence == "a: failed"
+    mixed = Cell("a", None, "", (80.0, 81.0), collapsed=(False, False), failures=("diverged",))
+    assert fate.judge({"a": mixed}, True).verdict == UNDECIDED
+
+
 def test_evidence_shows_its_figures():
     cells = {"a": cell(81.0, 83.0), "b": cell(80.0, 80.5)}
     evidence = ABOVE.judge(cells, True).evidence
