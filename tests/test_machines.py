@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import keras
 import numpy as np
 import pytest
-from test_parallel import STEPS, assert_same, finish, start
+from test_parallel import RUN, STEPS, assert_same, finish, start
 from test_rendezvous import free_port
 
 from selfsup import checkpoints
@@ -17,10 +17,6 @@ from selfsup.machines import Machines
 from selfsup.results import read_result
 
 needs_jax = pytest.mark.skipif(find_spec("jax") is None, reason="jax is not installed")
-FLAGS = (
-    "--width=4", "--epochs=3", "--probe_epochs=2", "--batch_size=8", "--precision=float32",
-    "--learning_rate=0.001",
-)  # fmt: skip
 
 
 def both(script, *arguments, own=((), ())):
@@ -47,7 +43,7 @@ def test_two_machines_take_the_steps_of_one(tmp_path):
 @pytest.mark.reliability
 def test_a_run_on_two_machines_stops_on_both_and_goes_on(tiny_npz, tmp_path):
     folders = [tmp_path / name for name in ("first", "second")]
-    command = ("shallow_run.py", 1, f"--dataset={tiny_npz}", *FLAGS)
+    command = ("shallow_run.py", 1, f"--dataset={tiny_npz}", *RUN)
     own = [(f"--workdir={folder}",) for folder in folders]
     first, second = both(*command, own=own)
     while not (folders[0].is_dir() and checkpoints.found(folders[0])) and first.poll() is None:
@@ -70,7 +66,7 @@ def test_a_run_on_two_machines_stops_on_both_and_goes_on(tiny_npz, tmp_path):
 @needs_jax
 @pytest.mark.reliability
 def test_machines_that_differ_are_refused(tiny_npz, tmp_path):
-    command = ("shallow_run.py", 1, f"--dataset={tiny_npz}", f"--workdir={tmp_path / 'run'}", *FLAGS)
+    command = ("shallow_run.py", 1, f"--dataset={tiny_npz}", f"--workdir={tmp_path / 'run'}", *RUN)
     for own, message in (
         (((), ("--seed=1",)), "machine 2 has another seed than machine 1"),
         (((), ("--dataset=nowhere.npz",)), "no file nowhere.npz"),

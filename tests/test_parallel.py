@@ -1,8 +1,10 @@
 """Two devices take the steps of one: every variable, on both backends, in float64."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,10 +12,12 @@ import keras
 import numpy as np
 import pytest
 
+from selfsup import checkpoints
 from selfsup.config import Config
 from selfsup.errors import InputError
 from selfsup.machines import Machines
 from selfsup.parallel import Devices
+from selfsup.results import read_result
 
 TESTS = Path(__file__).resolve().parent
 STEPS = {
@@ -21,6 +25,10 @@ STEPS = {
     "byol": '{"method": "byol", "symmetric": true, "predictor_learning_rate": 0.06}',
     "deep": '{"method": "directcopy", "ema": false, "freq": 2, "projector_layers": 3}',
 }
+RUN = (
+    "--width=4", "--epochs=3", "--probe_epochs=2", "--batch_size=8", "--precision=float32",
+    "--learning_rate=0.001",
+)  # fmt: skip
 
 
 def start(script, *arguments, backend=None):
@@ -63,6 +71,33 @@ def test_two_devices_take_the_steps_of_one(backend, name, tmp_path):
     finish(start("device_steps.py", STEPS[name], tmp_path / "steps", backend=backend))
     one, two = (dict(np.load(tmp_path / f"steps-{count}.npz")) for count in (1, 2))
     assert_same(two, one, 1e-5)
+
+
+@pytest.mark.reliability
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_a_run_may_go_on_with_another_number_of_devices(backend, tiny_npz, tmp_path):
+    if find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+
+    def run(name, devices):
+        flags = [f"--devices={devices}", f"--workdir={tmp_path / name}", f"--dataset={tiny_npz}", *RUN]
+        return start("shallow_run.py", devices, *flags, backend=backend)
+
+    finish(run("one", 1))
+    assert "2 x CPU" in finish(run("two", 2))
+    stopped = run("both", 2)
+    while not ((tmp_path / "both").is_dir() and checkpoints.found(tmp_path / "both")):
+        assert stopped.poll() is None
+        time.sleep(0.05)
+    stopped.send_signal(signal.SIGTERM)
+    error = stopped.communicate(timeout=600)[1]
+    assert stopped.returncode == 143, error[-2000:]
+    assert "resumed  after step" in finish(run("both", 1))
+    expected = read_result(tmp_path / "one")
+    for name in ("two", "both"):
+        found = read_result(tmp_path / name)
+        assert found.monitor == pytest.approx(expected.monitor, rel=1e-3)
+        assert found.accuracy == pytest.approx(expected.accuracy, abs=7)  # two of 32 images
 
 
 def test_batch_norm_over_the_batch_and_over_each_part_of_it():
