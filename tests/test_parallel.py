@@ -14,6 +14,7 @@ import pytest
 
 from selfsup import checkpoints
 from selfsup.config import Config
+from selfsup.devices import on_gpu
 from selfsup.errors import InputError
 from selfsup.machines import Machines
 from selfsup.parallel import Devices
@@ -119,11 +120,13 @@ def test_a_number_of_devices_that_is_none(wanted):
 
 
 def test_more_devices_than_there_are():
-    with pytest.raises(InputError, match="64 asked for, but there is 1"):
+    with pytest.raises(InputError, match=r"64 asked for, but there is \d+ \("):
         Devices(64, Machines())
 
 
 def test_all_devices_of_a_cpu_are_one():
+    if on_gpu():
+        pytest.skip("on a GPU")
     assert Devices("all", Machines()).size == 1
 
 
