@@ -133,25 +133,18 @@ def training_curves(runs: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
                     color=color, label=run, marker="o" if len(log["epoch"]) < 30 else "", markersize=3,
                 )  # fmt: skip
             if threshold is not None:
-                ax.axhline(threshold, color="0.4", linestyle=":")
-                ax.annotate(
-                    "collapsed below",
-                    (1, threshold),
-                    xycoords=("axes fraction", "data"),
-                    xytext=(0, 2),
-                    textcoords="offset points",
-                    ha="right",
-                    color="0.4",
-                    fontsize=7,
-                )
+                ax.axhline(threshold, color="0.4", linestyle=":", label="collapsed below")
             ax.set_title(title)
             ax.set_xlabel("epoch")
             ax.xaxis.get_major_locator().set_params(integer=True)
         for ax in axes[1:]:
+            ax.update_datalim([(1, 0)])  # for a margin above lines that are almost flat
+            ax.autoscale_view()
             ax.set_ylim(bottom=0)
         axes[3].set_ylim(top=max(0.1, *axes[3].get_ylim()))
-        if len(runs) > 1:
-            figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        lines, labels = axes[1].get_legend_handles_labels()
+        shown = slice(None) if len(runs) > 1 else slice(-1, None)
+        figure.legend(lines[shown], labels[shown], loc="outside lower center", ncols=4)
     return figure
 
 

@@ -96,7 +96,9 @@ def test_training_curves_show_the_log_and_the_thresholds():
         line.get_ydata()[0] for ax in figure.axes for line in ax.lines if line.get_linestyle() == ":"
     ]
     assert thresholds == [0.1, 2.0]
-    assert [text.get_text() for text in figure.legends[0].texts] == ["a", "b"]
+    assert [text.get_text() for text in figure.legends[0].texts] == ["a", "b", "collapsed below"]
+    alone = plots.training_curves({"a": log}).legends[0]
+    assert [text.get_text() for text in alone.texts] == ["collapsed below"]
 
 
 def cell(name, published, *values):
