@@ -94,7 +94,7 @@ def check_comparable(config: Config, chosen: Sequence[str]) -> None:
                 "compare=torch times DirectPred at every step; drop it, or --method and the like"
             )
     if "newton_schulz" in chosen:
-        dataclasses.replace(config, solver="newton_schulz")
+        dataclasses.replace(config, solver="newton_schulz")  # raises where the method has none
 
 
 def show(result: dict[str, Any], batch_size: int) -> None:

@@ -100,6 +100,7 @@ def test_checkpoints_of_other_code_are_refused(tiny_npz, tmp_path, shallow):
     checkpoints.save(tmp_path, identity, checkpoints.Checkpoint(6, {"model/000 old": np.ones(3)}))
     with pytest.raises(InputError, match="another version"):
         train.run(config, tmp_path)
+    assert train.run(config, tmp_path, overwrite=True).accuracy["linear"] > 0
 
 
 @pytest.mark.parametrize(("what", "there"), [("precision", "mixed_bfloat16"), ("backend", "theano")])
