@@ -122,8 +122,9 @@ def training_curves(runs: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
         "effective_rank": ("effective rank of $F$", collapse.RANK),
         "asymmetry": ("asymmetry of $W_p$", None),
     }
+    columns = max(1, min(4, int(10 / (0.6 + 0.08 * max(map(len, runs))))))  # inches, so that names fit
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(10, 2.6 + 0.25 * (len(runs) // 4)), layout="constrained")
+        figure = Figure(figsize=(10, 2.6 + 0.25 * (len(runs) // columns)), layout="constrained")
         axes = figure.subplots(1, 4)
         for ax, (name, (title, threshold)) in zip(axes, panels.items(), strict=True):
             for index, (run, log) in enumerate(runs.items()):
@@ -144,7 +145,7 @@ def training_curves(runs: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
         axes[3].set_ylim(top=max(0.1, *axes[3].get_ylim()))
         lines, labels = axes[1].get_legend_handles_labels()
         shown = slice(None) if len(runs) > 1 else slice(-1, None)
-        figure.legend(lines[shown], labels[shown], loc="outside lower center", ncols=4)
+        figure.legend(lines[shown], labels[shown], loc="outside lower center", ncols=columns)
     return figure
 
 
@@ -184,7 +185,7 @@ def accuracy_dots(cells: Sequence[Cell]) -> Figure:
         y = np.arange(len(cells))[::-1]
         published = np.array([np.nan if cell.published is None else cell.published for cell in cells])
         ours = np.array([np.nan if cell.mean is None else cell.mean for cell in cells])
-        errors = np.array([0.0 if cell.std is None else cell.std for cell in cells])
+        errors = np.array([np.nan if cell.std is None else cell.std for cell in cells])
         ax.hlines(y, published, ours, color="0.75", zorder=1)
         ax.plot(published, y, "o", color="black", markerfacecolor="white", label="published", zorder=2)
         ax.errorbar(ours, y, xerr=errors, fmt="o", color=PALETTE[0], capsize=3, label="ours", zorder=3)

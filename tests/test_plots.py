@@ -1,10 +1,12 @@
 import numpy as np
+import pytest
 from conftest import fake_recording
 from matplotlib.colors import to_hex
 from matplotlib.container import BarContainer
 
 from selfsup import plots
 from selfsup.recordings import Eigenspaces
+from selfsup.registry import PARTS
 from selfsup.tables import Cell
 
 
@@ -78,27 +80,40 @@ def test_nothing_but_an_untrained_network_can_be_drawn():
     np.testing.assert_array_equal(figure.axes[3].lines[0].get_xdata(), [0])
 
 
+LOG = {
+    "epoch": np.array([1, 2]),
+    "loss": np.array([-1.0, -1.5]),
+    "embedding_std": np.array([0.8, 0.9]),
+    "effective_rank": np.array([3.0, 4.0]),
+    "asymmetry": np.array([1.0, 0.5]),
+}
+
+
 def test_training_curves_show_the_log_and_the_thresholds():
-    log = {
-        "epoch": np.array([1, 2]),
-        "loss": np.array([-1.0, -1.5]),
-        "embedding_std": np.array([0.8, 0.9]),
-        "effective_rank": np.array([3.0, 4.0]),
-        "asymmetry": np.array([1.0, 0.5]),
-    }
-    figure = plots.training_curves({"a": log, "b": log})
-    for ax, name in zip(figure.axes, list(log)[1:], strict=True):
+    figure = plots.training_curves({"a": LOG, "b": LOG})
+    for ax, name in zip(figure.axes, list(LOG)[1:], strict=True):
         curves = [line for line in ax.lines if line.get_label() in ("a", "b")]
         assert len(curves) == 2
-        np.testing.assert_array_equal(curves[0].get_ydata(), log[name])
+        np.testing.assert_array_equal(curves[0].get_ydata(), LOG[name])
         assert curves[0].get_color() != curves[1].get_color()
     thresholds = [
         line.get_ydata()[0] for ax in figure.axes for line in ax.lines if line.get_linestyle() == ":"
     ]
     assert thresholds == [0.1, 2.0]
     assert [text.get_text() for text in figure.legends[0].texts] == ["a", "b", "collapsed below"]
-    alone = plots.training_curves({"a": log}).legends[0]
+    alone = plots.training_curves({"a": LOG}).legends[0]
     assert [text.get_text() for text in alone.texts] == ["collapsed below"]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_names_of_all_runs_of_a_part_fit_below_the_curves(part):
+    figure = plots.training_curves(dict.fromkeys(PARTS[part].experiments, LOG))
+    figure.draw_without_rendering()
+    legend, whole = figure.legends[0].get_window_extent(), figure.bbox
+    assert whole.x0 <= legend.x0
+    assert legend.x1 <= whole.x1
+    assert whole.y0 <= legend.y0
+    assert legend.y1 <= min(ax.get_window_extent().y0 for ax in figure.axes)
 
 
 def cell(name, published, *values):
