@@ -108,7 +108,8 @@ class Report:
             yield (
                 f"> **These accuracies are no reproduction of the published ones.** They come from: {scale}. "
                 "The published ones come from ResNet-18 of width 64, 100 epochs, batch 128, on CIFAR-10. "
-                "Differences from published values compare unlike things; compare the rows with each other."
+                "Differences from published values compare unlike things; compare the rows with each other. "
+                "A verdict says what these runs show, at their scale, and no more."
             )
         seconds = sum(result.seconds["total"] for result in self.results)
         yield f"{len(self.results)} finished runs, {duration(seconds)} in all."
@@ -119,7 +120,8 @@ class Report:
         for claim in claims():
             verdict, checks = claim.judge(self.cells, paper_scale)
             rows.append((claim.text, verdict, "<br>".join(check.evidence for check in checks)))
-        return table(("claim", "verdict", "figures, in points"), rows)
+        column = "verdict" if paper_scale else "verdict at this scale"
+        return table(("claim", column, "figures, in points"), rows)
 
     def _cells_of(self, parts: Iterable[str]) -> list[Cell]:
         names = dict.fromkeys(name for part in parts for name in PARTS[part].experiments)

@@ -73,6 +73,7 @@ def test_claims_have_verdicts_with_their_figures(paper):
     claims = section((paper / "REPORT.md").read_text(), "The paper's claims")
     assert re.search(r"\| Symmetric W_p helps BYOL \| holds \| byol_symmetric - byol = \+1\.50 \[", claims)
     assert "| Symmetric SimSiam collapses | undecided | simsiam_symmetric: not run |" in claims
+    assert "at this scale" not in claims
 
 
 def test_another_scale_is_said_loudly(tmp_path):
@@ -83,6 +84,7 @@ def test_another_scale_is_said_loudly(tmp_path):
     assert "no reproduction" in text.split("\n## ")[0]
     assert "preset quick; width 16; 3 epochs; batch 64" in text
     assert "too short to tell" in text
+    assert "| claim | verdict at this scale |" in text
     assert "<title>NOT the paper&#x27;s scale" in (out / "report.html").read_text()
 
 
