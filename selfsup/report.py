@@ -42,7 +42,8 @@ all runs must agree with it, or all contradict it. Otherwise, and with fewer tha
 {collapse.STD:g}, both as means over the epoch.
 
 In the tables, *ours* is the linear probe, *k-NN* a weighted k-NN on the backbone's features, and *rank of F*
-the effective rank, a mean over the last epoch; all are means over the seeds."""
+the effective rank, a mean over the last epoch; all are means over the seeds. Eigenspaces and training curves
+are those of an experiment's first seed that has an accuracy."""
 
 
 class Report:
