@@ -15,8 +15,8 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.11",
-    packages=find_packages(include=["selfsup"]),
-    package_data={"selfsup": ["published.json"]},
+    packages=find_packages(include=["selfsup*"]),
+    package_data={"selfsup": ["py.typed"], "selfsup.reproduction": ["published.json"]},
     install_requires=[
         "absl-py>=2.1",
         "keras>=3.15,<4",

@@ -1,51 +1,11 @@
-"""Writes any dataset, TFDS's included, as an .npz that runs without TensorFlow read."""
+"""A dataset as an .npz file: the same as `selfsup export_npz`, from a checkout without installation."""
 
-import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import numpy as np
-
-import cli
-from selfsup.datasets import KEYS, load_dataset
-from selfsup.errors import InputError
-from selfsup.files import replacing
-from selfsup.options import OPTIONS, Option
-
-ABOUT = """\
-Writes a dataset as an .npz with x_train, y_train, x_test and y_test.
-
-  python experiments/export_npz.py --dataset=cifar10 --out=cifar10.npz"""
-
-OWN = {
-    "dataset": (OPTIONS["dataset"], "cifar10"),
-    "data_dir": (OPTIONS["data_dir"], None),
-    "out": (Option("the file to write", str), "cifar10.npz"),
-}
-
-
-def execute(values: dict[str, Any], _: dict[str, Any]) -> int:
-    """Loads and writes; nothing half-written stays behind."""
-    out = Path(values["out"])
-    data = load_dataset(values["dataset"], values["data_dir"])
-    try:
-        with replacing(out, "wb") as file:
-            np.savez(file, **{key: getattr(data, key) for key in (*KEYS, "note")})
-    except OSError as error:
-        raise InputError(f"cannot write {out} ({error.strerror}); choose another --out") from None
-    print(f"{out}: {len(data.x_train)} training and {len(data.x_test)} test images, {data.classes} classes")
-    return 0
-
-
-def main(argv: Sequence[str]) -> int:
-    """Runs the command line `argv`, program name first, and returns its exit status."""
-    return cli.main(cli.CommandLine(ABOUT, OWN, groups={}), execute, argv)
-
+from selfsup.commands.export_npz import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv))

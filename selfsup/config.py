@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from selfsup.errors import InputError
-from selfsup.options import OPTIONS
+from selfsup.utils.errors import InputError
+from selfsup.utils.options import OPTIONS
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ NO_SETTINGS = ("seed", "data_dir", "experiment", "probe_untrained", "record_ever
 class Config:
     """Everything that decides the outcome of a run; the defaults are the report's setting.
 
-    `selfsup.options` explains each field. One left at None takes the method's own value; after
+    `selfsup.utils.options` explains each field. One left at None takes the method's own value; after
     construction None means "does not apply" (`tau` without EMA, `eps` of a trained predictor).
     `Config(**config.to_dict()) == config`. BYOL without EMA is SimSiam and is stored as such.
 

@@ -7,13 +7,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from selfsup import augment, losses, monitor, predictors, replicas
+from selfsup import augment, losses, monitor, predictors
+from selfsup.backend import replicas
+from selfsup.backend.devices import jit_compile, resolve_precision
+from selfsup.backend.precision import full_precision
 from selfsup.config import METHODS, Config
-from selfsup.devices import jit_compile, resolve_precision
-from selfsup.heads import PROJECTION, mlp
+from selfsup.networks.heads import PROJECTION, mlp
+from selfsup.networks.resnet import BN_MOMENTUM, resnet18
 from selfsup.optimizers import PREDICTOR, from_config
-from selfsup.precision import full_precision
-from selfsup.resnet import BN_MOMENTUM, resnet18
 
 
 class ImageStore(keras.layers.Layer):

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from selfsup import replicas
+from selfsup.backend import replicas
 from selfsup.config import Config
 
 PREDICTOR = "predictor"

@@ -8,8 +8,8 @@ from typing import Any
 
 from keras import ops
 
-from selfsup.precision import full_precision
-from selfsup.square_root import largest_eigenvalue, square_root
+from selfsup.backend.precision import full_precision
+from selfsup.linalg import largest_eigenvalue, square_root
 
 SPECTRUM_FLOOR = 1e-4
 """Least eigenvalue that DirectPred gives W_p, as in Tian et al.'s published code."""

@@ -9,9 +9,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 import pytest
 
-from selfsup.recordings import LOG_FIELDS, Eigenspaces
-from selfsup.registry import make_config
-from selfsup.results import Result, write_json
+from selfsup.records.recordings import LOG_FIELDS, Eigenspaces
+from selfsup.records.results import Result, write_json
+from selfsup.reproduction.registry import make_config
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

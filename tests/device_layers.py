@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from device_steps import divide_cpu
-from selfsup.layers import BatchNorm
+from selfsup.networks.layers import BatchNorm
 
 MOMENTUM, EPSILON = 0.9, 1e-5
 

@@ -16,12 +16,12 @@ import numpy as np
 from keras import ops
 
 from selfsup import model as model_module
+from selfsup.backend.machines import Machines
+from selfsup.backend.parallel import Devices
 from selfsup.config import Config
-from selfsup.heads import mlp
-from selfsup.machines import Machines
 from selfsup.model import SiameseModel
-from selfsup.parallel import Devices
-from selfsup.resume import variables
+from selfsup.networks.heads import mlp
+from selfsup.training.resume import variables
 from shallow import make_shallow
 
 BATCH, STEPS = 16, 4

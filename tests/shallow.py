@@ -1,6 +1,6 @@
 """A network of two residual blocks, for tests of what does not depend on depth."""
 
-from selfsup import resnet
+from selfsup.networks import resnet
 
 SHALLOW = {"STAGES": 2, "BLOCKS_PER_STAGE": 1}
 

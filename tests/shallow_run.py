@@ -6,10 +6,10 @@ python shallow_run.py DEVICES --flags ...
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "experiments"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import run
 from device_steps import divide_cpu
+from selfsup.commands import run
 from shallow import make_shallow
 
 if __name__ == "__main__":

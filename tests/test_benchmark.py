@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-import benchmark
+from experiments.benchmark import __main__ as benchmark
 
 TINY = ("--width=2", "--batch_size=8", "--precision=float32", "--rounds=1", "--steps=1")
 

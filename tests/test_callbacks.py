@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import pytest
 
-from selfsup.callbacks import EigenspaceLog, EpochLog, TensorBoardLog
-from selfsup.errors import InputError
-from selfsup.recordings import read_eigenspaces
+from selfsup.records.recordings import read_eigenspaces
+from selfsup.training.callbacks import EigenspaceLog, EpochLog, TensorBoardLog
+from selfsup.utils.errors import InputError
 
 
 class Stub(keras.Model):

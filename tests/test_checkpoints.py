@@ -4,9 +4,9 @@ import os
 import numpy as np
 import pytest
 
-from selfsup import checkpoints
-from selfsup.checkpoints import Checkpoint
-from selfsup.errors import InputError
+from selfsup.records import checkpoints
+from selfsup.records.checkpoints import Checkpoint
+from selfsup.utils.errors import InputError
 
 IDENTITY = {"config": "1234abcd", "seed": 0, "data": "ffff"}
 

@@ -4,9 +4,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from selfsup.claims import FAILS, HOLDS, UNDECIDED, Difference, Fate, Published, claims, welch_interval
-from selfsup.registry import EXPERIMENTS
-from selfsup.tables import Cell, make_cells
+from selfsup.reproduction.claims import (
+    FAILS,
+    HOLDS,
+    UNDECIDED,
+    Difference,
+    Fate,
+    Published,
+    claims,
+    welch_interval,
+)
+from selfsup.reproduction.registry import EXPERIMENTS
+from selfsup.reproduction.tables import Cell, make_cells
 
 
 def cell(*values, name="a", collapsed=()):

@@ -3,7 +3,7 @@ import time
 import keras
 import pytest
 
-from selfsup.clock import Clock
+from selfsup.utils.clock import Clock
 
 
 def test_inner_parts_are_counted_once():

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-import reproduce
-from selfsup.grid import collect
-from selfsup.tables import HEADER, make_cells, table_rows
+from selfsup.commands import reproduce
+from selfsup.reproduction.grid import collect
+from selfsup.reproduction.tables import HEADER, make_cells, table_rows
 
-ROOT = Path(reproduce.__file__).resolve().parent.parent
+ROOT = Path(reproduce.__file__).resolve().parents[2]
 REPORTS = sorted(path.parent for path in (ROOT / "results").glob("*/REPORT.md"))
 
 

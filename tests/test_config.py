@@ -6,9 +6,9 @@ from dataclasses import fields
 import pytest
 
 from selfsup.config import METHODS, Config
-from selfsup.errors import InputError
-from selfsup.options import OPTIONS
-from selfsup.registry import EXPERIMENTS, PRESETS, make_config
+from selfsup.reproduction.registry import EXPERIMENTS, PRESETS, make_config
+from selfsup.utils.errors import InputError
+from selfsup.utils.options import OPTIONS
 
 
 def test_the_default_is_the_reports_setting():

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-import cli
-import run
+from selfsup import cli
+from selfsup.commands import run
 from selfsup.config import METHODS, RULE_OPTIONS, Config
-from selfsup.errors import InputError
-from selfsup.options import OPTION_GROUPS, OPTIONS, Option
+from selfsup.utils.errors import InputError
+from selfsup.utils.options import OPTION_GROUPS, OPTIONS, Option
 
 FIELDS = {name: option for group in OPTION_GROUPS.values() for name, option in group.items()}
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from selfsup import datasets, shapes
-from selfsup.errors import InputError
+from selfsup.data import datasets, shapes
+from selfsup.utils.errors import InputError
 
 
 def arrays(**changes):
@@ -170,7 +170,7 @@ def test_folder_with_a_broken_image_or_an_unknown_class(tmp_path):
 
 def test_tfds_unprepared_and_offline_answers_fast(tmp_path, monkeypatch):
     pytest.importorskip("tensorflow_datasets")
-    from selfsup import tfds
+    from selfsup.data import tfds
 
     monkeypatch.setattr(tfds, "HOST", "https://nowhere.invalid")
     began = time.monotonic()

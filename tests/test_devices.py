@@ -7,7 +7,7 @@ import keras
 import pytest
 
 import selfsup
-from selfsup import devices
+from selfsup.backend import devices
 
 ROOT = Path(selfsup.__file__).resolve().parent.parent
 

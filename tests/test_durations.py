@@ -1,4 +1,4 @@
-from selfsup.durations import duration
+from selfsup.utils.clock import duration
 
 
 def test_duration():

@@ -1,6 +1,6 @@
 import pytest
 
-from selfsup.files import replacing
+from selfsup.utils.files import replacing
 
 
 def test_a_file_is_replaced_whole(tmp_path):

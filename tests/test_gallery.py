@@ -1,6 +1,6 @@
 import numpy as np
 
-from selfsup import gallery
+from selfsup.analysis import gallery
 
 
 def test_feature_maps_show_every_point_under_its_class(rng):

@@ -1,9 +1,9 @@
 import pytest
 from conftest import fake_result, write_fake_run
 
-from selfsup import grid
-from selfsup.errors import InputError
-from selfsup.registry import EXPERIMENTS, PARTS
+from selfsup.reproduction import grid
+from selfsup.reproduction.registry import EXPERIMENTS, PARTS
+from selfsup.utils.errors import InputError
 
 
 class FakeRunner:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from selfsup.interrupts import Interrupted, Interruption
+from selfsup.utils.interrupts import Interrupted, Interruption
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -34,7 +34,7 @@ def test_a_signal_is_raised_at_once_or_after_the_block(signum, status):
 def test_a_second_ctrl_c_ends_even_native_code_at_once():
     code = (
         "import hashlib, os, signal, threading\n"
-        "from selfsup.interrupts import Interruption\n"
+        "from selfsup.utils.interrupts import Interruption\n"
         "def ask(): os.kill(os.getpid(), signal.SIGINT)\n"
         "with Interruption() as i, i.deferred():\n"
         "    threading.Timer(0.3, ask).start(); threading.Timer(0.8, ask).start()\n"

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from selfsup.devices import on_gpu
-from selfsup.layers import BatchNorm, Conv2D
+from selfsup.backend.devices import on_gpu
+from selfsup.networks.layers import BatchNorm, Conv2D
 
 
 def pair(rng, channels=5, **kwargs):

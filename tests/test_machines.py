@@ -11,10 +11,10 @@ import pytest
 from test_parallel import RUN, STEPS, assert_same, finish, start
 from test_rendezvous import free_port
 
-from selfsup import checkpoints
-from selfsup.errors import InputError
-from selfsup.machines import Machines
-from selfsup.results import read_result
+from selfsup.backend.machines import Machines
+from selfsup.records import checkpoints
+from selfsup.records.results import read_result
+from selfsup.utils.errors import InputError
 
 needs_jax = pytest.mark.skipif(find_spec("jax") is None, reason="jax is not installed")
 

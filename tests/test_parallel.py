@@ -12,13 +12,13 @@ import keras
 import numpy as np
 import pytest
 
-from selfsup import checkpoints
+from selfsup.backend.devices import local_devices, on_gpu
+from selfsup.backend.machines import Machines
+from selfsup.backend.parallel import Devices
 from selfsup.config import Config
-from selfsup.devices import local_devices, on_gpu
-from selfsup.errors import InputError
-from selfsup.machines import Machines
-from selfsup.parallel import Devices
-from selfsup.results import read_result
+from selfsup.records import checkpoints
+from selfsup.records.results import read_result
+from selfsup.utils.errors import InputError
 
 TESTS = Path(__file__).resolve().parent
 STEPS = {

@@ -4,10 +4,10 @@ from conftest import fake_recording
 from matplotlib.colors import to_hex
 from matplotlib.container import BarContainer
 
-from selfsup import plots
-from selfsup.recordings import Eigenspaces
-from selfsup.registry import PARTS
-from selfsup.tables import Cell
+from selfsup.analysis import plots
+from selfsup.records.recordings import Eigenspaces
+from selfsup.reproduction.registry import PARTS
+from selfsup.reproduction.tables import Cell
 
 
 def recording(eigenvalues, predictor, epochs=(1, 6)):

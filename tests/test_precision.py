@@ -2,7 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from selfsup import predictors, square_root
+from selfsup import linalg as square_root
+from selfsup import predictors
 
 Z = np.ones((4, 3), np.float32)
 F = np.eye(3, dtype=np.float32)

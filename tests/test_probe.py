@@ -2,10 +2,10 @@ import keras
 import numpy as np
 import pytest
 
-from selfsup import probe
-from selfsup.encoder import probed_model
-from selfsup.heads import mlp
-from selfsup.resnet import resnet18
+from selfsup.analysis import probe
+from selfsup.analysis.encoder import probed_model
+from selfsup.networks.heads import mlp
+from selfsup.networks.resnet import resnet18
 
 
 def blobs(rng, count, classes=4, dims=10, spread=1.6):

@@ -1,6 +1,6 @@
 from conftest import fake_result
 
-from selfsup.provenance import describe_origin, describe_scale, is_paper_scale, preset_of
+from selfsup.reproduction.provenance import describe_origin, describe_scale, is_paper_scale, preset_of
 
 
 def test_the_preset_is_told_from_the_settings():

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from selfsup.errors import InputError
-from selfsup.recordings import Eigenspaces, read_eigenspaces, read_log
+from selfsup.records.recordings import Eigenspaces, read_eigenspaces, read_log
+from selfsup.utils.errors import InputError
 
 
 @pytest.fixture

@@ -19,11 +19,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from selfsup import checkpoints
-from selfsup.datasets import load_dataset
-from selfsup.errors import InputError
-from selfsup.recordings import read_eigenspaces
-from selfsup.results import read_result
+from selfsup.data.datasets import load_dataset
+from selfsup.records import checkpoints
+from selfsup.records.recordings import read_eigenspaces
+from selfsup.records.results import read_result
+from selfsup.utils.errors import InputError
 
 pytestmark = pytest.mark.reliability
 ROOT = Path(__file__).resolve().parent.parent

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from selfsup.errors import InputError
-from selfsup.rendezvous import meet
+from selfsup.backend.rendezvous import meet
+from selfsup.utils.errors import InputError
 
 
 def free_port():

@@ -5,8 +5,8 @@ import subprocess
 import pytest
 from conftest import fake_result, write_fake_run
 
-from selfsup.report import Report
-from selfsup.results import write_json
+from selfsup.records.results import write_json
+from selfsup.reproduction.report import Report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PARTS = ("table1", "figure4", "figure5", "freq5", "table2")

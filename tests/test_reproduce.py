@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from conftest import fake_result, write_fake_run
 
-import reproduce
-from selfsup.report import Report
-from selfsup.results import read_result
+from selfsup.commands import reproduce
+from selfsup.records.results import read_result
+from selfsup.reproduction.report import Report
 
-ROOT = Path(reproduce.__file__).resolve().parent.parent
+ROOT = Path(reproduce.__file__).resolve().parents[2]
 TINY = (
     "--preset=quick",
     "--width=2",

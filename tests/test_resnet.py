@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from selfsup.heads import mlp
-from selfsup.resnet import resnet18
+from selfsup.networks.heads import mlp
+from selfsup.networks.resnet import resnet18
 
 
 def test_parameter_count_is_resnet18s():

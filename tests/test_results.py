@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from selfsup import results
-from selfsup.errors import InputError
+from selfsup.records import results
+from selfsup.utils.errors import InputError
 
 
 def test_write_is_whole_or_not_at_all(tmp_path):

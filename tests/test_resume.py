@@ -3,13 +3,16 @@
 import numpy as np
 import pytest
 
-from selfsup import checkpoints, pretrain, resnet, train
 from selfsup.config import Config
-from selfsup.datasets import load_dataset
-from selfsup.errors import InputError
-from selfsup.recordings import read_eigenspaces
-from selfsup.results import read_result
-from selfsup.resume import Checkpoints
+from selfsup.data.datasets import load_dataset
+from selfsup.networks import resnet
+from selfsup.records import checkpoints
+from selfsup.records.recordings import read_eigenspaces
+from selfsup.records.results import read_result
+from selfsup.training import pretrain
+from selfsup.training import run as train
+from selfsup.training.resume import Checkpoints
+from selfsup.utils.errors import InputError
 from shallow import SHALLOW
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import run
 import selfsup
-from selfsup.results import read_result
+from selfsup.commands import run
+from selfsup.records.results import read_result
 
-ROOT = Path(run.__file__).resolve().parent.parent
+ROOT = Path(run.__file__).resolve().parents[2]
 TINY = ("--width=2", "--epochs=2", "--probe_epochs=3", "--batch_size=16", "--precision=float32")
 
 

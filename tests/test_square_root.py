@@ -3,7 +3,7 @@ import pytest
 from keras import ops
 
 from selfsup import predictors
-from selfsup.square_root import largest_eigenvalue, square_root
+from selfsup.linalg import largest_eigenvalue, square_root
 
 SPECTRA = {
     "decaying": np.logspace(-6, 0, 128),

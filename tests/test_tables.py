@@ -1,7 +1,7 @@
 import pytest
 from conftest import fake_result
 
-from selfsup.tables import HEADER, make_cells, table_rows
+from selfsup.reproduction.tables import HEADER, make_cells, table_rows
 
 
 def row(*arguments):

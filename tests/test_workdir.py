@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from selfsup import checkpoints, workdir
 from selfsup.config import Config
-from selfsup.errors import InputError
-from selfsup.results import write_json
+from selfsup.records import checkpoints, workdir
+from selfsup.records.results import write_json
+from selfsup.utils.errors import InputError
 
 CONFIG = Config(width=8)
 
@@ -41,11 +41,11 @@ def test_records_older_than_a_setting_belong_to_its_default(tmp_path):
 
 def test_a_second_run_is_refused_until_the_first_is_dead(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from selfsup import workdir; "
+        "import sys, time; from pathlib import Path; from selfsup.records import workdir; "
         "from selfsup.config import Config\n"
         "with workdir.owned(Path(sys.argv[1]), Config(width=8)): print('in', flush=True); time.sleep(60)"
     )
-    root = Path(workdir.__file__).resolve().parent.parent
+    root = Path(workdir.__file__).resolve().parents[2]
     first = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, cwd=root, text=True
     )

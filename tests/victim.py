@@ -13,11 +13,13 @@ import threading
 from pathlib import Path
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "experiments"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import run
-from selfsup import checkpoints, probe, train
-from selfsup.progress import Progress
+from selfsup.analysis import probe
+from selfsup.commands import run
+from selfsup.records import checkpoints
+from selfsup.training import run as train
+from selfsup.training.progress import Progress
 from shallow import make_shallow
 
 FULL = 200_000

@@ -1,0 +1,122 @@
+"""Speed of a training step, of its parts and of the probe, beside plain PyTorch and Keras' stock layers."""
+
+import dataclasses
+import json
+import statistics
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from experiments.benchmark.workers import Worker
+from selfsup import cli
+from selfsup.config import Config
+from selfsup.utils.errors import InputError
+from selfsup.utils.files import replacing
+from selfsup.utils.options import OPTION_GROUPS, Option
+
+REFERENCES = {
+    "torch": ("torch", "torch_float32"),
+    "stock": ("stock",),
+    "noema": ("noema",),
+    "newton_schulz": ("newton_schulz",),
+}
+
+ABOUT = """\
+Times whole training steps (augmentation, target and predictor rule included) after a warm-up. Every variant
+has a process of its own; they take turns, so that a noisy machine treats them alike.
+
+  python experiments/benchmark --width=64 --compare=torch,stock
+  KERAS_BACKEND=jax python experiments/benchmark --solver=newton_schulz"""
+
+OWN = {
+    "compare": (
+        Option("what to time in turn, with commas: torch, stock (Keras' layers), noema, newton_schulz", str),
+        None,
+    ),
+    "rounds": (Option("turns of each variant; medians are shown", int, low=1), 5),
+    "steps": (Option("training steps a turn", int, low=1), 8),
+    "probe": (Option("time the probe of 50,000 training and 10,000 test features as well", bool), False),
+    "out": (Option("file for the results as JSON", str), None),
+}
+FIELDS = ("method", "ema", "symmetric", "freq", "solver", "width", "batch_size", "precision")
+GROUPS = {
+    title: chosen
+    for title, group in OPTION_GROUPS.items()
+    if (chosen := {name: option for name, option in group.items() if name in FIELDS})
+}
+
+
+def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
+    """Times the variants, prints the tables; returns the exit status."""
+    config = Config(**overrides)
+    chosen = values["compare"].split(",") if values["compare"] else []
+    if unknown := set(chosen) - set(REFERENCES):
+        raise InputError(f"compare must name {' or '.join(REFERENCES)}, not {unknown.pop()!r}")
+    check_comparable(config, chosen)
+    kinds = ["ours", *(kind for name in chosen for kind in REFERENCES[name])]
+    spec = {"steps": values["steps"], "config": config.to_dict()}
+    workers = [Worker({**spec, "kind": kind}) for kind in kinds]
+    seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
+    for _ in range(values["rounds"]):
+        for worker in workers:
+            seconds[worker.spec["kind"]].append(worker.ask("step"))
+    result = {
+        "config": {name: getattr(config, name) for name in FIELDS},
+        "rounds": values["rounds"],
+        "seconds_per_step": seconds,
+        "memory_mib": {worker.spec["kind"]: round(worker.ask("memory")) for worker in workers},
+        "parts_seconds": workers[0].ask("parts"),
+        "probe_seconds": workers[0].ask("probe") if values["probe"] else {},
+        **workers[0].ask("environment"),
+    }
+    for worker in workers:
+        worker.close()
+    show(result, config.batch_size)
+    if values["out"]:
+        with replacing(Path(values["out"])) as file:
+            json.dump(result, file, indent=1)
+    return 0
+
+
+def check_comparable(config: Config, chosen: Sequence[str]) -> None:
+    """Raises `InputError` where a variant is not to be had, or does not do what the config says."""
+    if "torch" in chosen:
+        if find_spec("torch") is None:
+            raise InputError("compare=torch needs PyTorch; pip install torch")
+        if (config.method, config.symmetric, config.freq) != ("directpred", False, 1):
+            raise InputError(
+                "compare=torch times DirectPred at every step; drop it, or --method and the like"
+            )
+    if "newton_schulz" in chosen:
+        dataclasses.replace(config, solver="newton_schulz")  # raises where the method has none
+
+
+def show(result: dict[str, Any], batch_size: int) -> None:
+    """Prints a row per variant, then one per part of our step."""
+    ours = statistics.median(result["seconds_per_step"]["ours"])
+    print(f"{', '.join(f'{name} {value}' for name, value in result['config'].items() if value is not None)}")
+    print(f"{result['device']}; {result['versions']}; median of {result['rounds']} rounds (least to most)")
+    print(f"{'':16}{'images/s':>10}{'ms a step':>11}{'':16}{'ours is':>9}{'peak MiB':>10}")
+    for kind, seconds in result["seconds_per_step"].items():
+        middle, low, high = (f(seconds) for f in (statistics.median, min, max))
+        spread = f"({1000 * low:.0f} to {1000 * high:.0f})"
+        memory = result["memory_mib"][kind]
+        ratio = f"{middle / ours:.2f} x" if kind != "ours" else ""
+        print(f"{kind:16}{batch_size / middle:10.1f}{1000 * middle:11.1f} {spread:15}{ratio:>9}{memory:10}")
+    for name, seconds in result["parts_seconds"].items():
+        print(f"  {name:24}{1000 * seconds:8.2f} ms {seconds / ours:7.1%} of our step")
+    for name, seconds in result["probe_seconds"].items():
+        print(f"  probe: {name:26}{seconds:8.2f} s")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line `argv`, program name first, and returns its exit status."""
+    return cli.main(cli.CommandLine(ABOUT, OWN, GROUPS), execute, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,29 @@
+"""The console command `selfsup`, also `python -m selfsup`: a sub-command per module of `selfsup.commands`."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "run": "pre-train, probe and record one run",
+    "reproduce": "make the runs behind the paper's tables and figures, then the report",
+    "export_npz": "write a dataset as an .npz file",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `selfsup COMMAND --flags`; returns the exit status."""
+    name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if name in ("--help", "-h", "help"):
+        print("usage: selfsup COMMAND --flags; `selfsup COMMAND --help` lists them\n")
+        for command, summary in COMMANDS.items():
+            print(f"  {command:12} {summary}")
+        return 0
+    if name not in COMMANDS:
+        print(f"error: no command {name!r}; expected one of {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    return importlib.import_module(f"selfsup.commands.{name}").main([f"selfsup {name}", *rest])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

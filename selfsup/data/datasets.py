@@ -1,0 +1,168 @@
+"""Images and labels by name: the built-in `shapes`, an .npz, an image folder, or TFDS."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from selfsup.data.folders import read_folder, to_rgb
+from selfsup.data.shapes import SIZE, load_shapes
+from selfsup.utils.errors import InputError
+
+KEYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled images in memory.
+
+    Attributes:
+        name: as it was asked for.
+        x_train, x_test: uint8 [N, 32, 32, 3].
+        y_train, y_test: classes, int64 [N], from 0.
+        note: what was changed on loading, in words, or "".
+    """
+
+    name: str
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    note: str = ""
+
+    @cached_property
+    def mean(self) -> tuple[float, ...]:
+        """Mean of the training images, per channel, in [0, 1]."""
+        return tuple(float(round(m / 255.0, 4)) for m in self.x_train.mean(axis=(0, 1, 2)))
+
+    @cached_property
+    def std(self) -> tuple[float, ...]:
+        """Standard deviation over all training pixels, per channel; 1 for a constant channel."""
+        stds = (float(round(self.x_train[..., c].std() / 255.0, 4)) for c in range(3))
+        return tuple(std if std > 0 else 1.0 for std in stds)
+
+    @cached_property
+    def classes(self) -> int:
+        return int(self.y_train.max()) + 1
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hex digits, of every byte of the images and labels."""
+        digest = hashlib.sha256()
+        for key in KEYS:
+            digest.update(np.ascontiguousarray(getattr(self, key)))
+        return digest.hexdigest()[:16]
+
+    def describe(self) -> dict:
+        """Name, sizes, normalisation and fingerprint, for the record."""
+        return {
+            "name": self.name,
+            "train": len(self.x_train),
+            "test": len(self.x_test),
+            "classes": self.classes,
+            "mean": self.mean,
+            "std": self.std,
+            "fingerprint": self.fingerprint,
+            "note": self.note,
+        }
+
+
+def load_dataset(name: str, data_dir: str | None = None) -> Dataset:
+    """Loads a dataset as 32x32 RGB images; others are resized, which `note` says.
+
+    Args:
+        name: "shapes", the path of an .npz (keys x_train, y_train, x_test, y_test, as `keras.datasets`
+            lays them out, and perhaps a text `note`) or of a folder (train/CLASS/*.png or jpg,
+            test/CLASS/...), or the name of a TFDS dataset with images and labels.
+        data_dir: where TFDS keeps its prepared data; default its own, or $TFDS_DATA_DIR.
+
+    Raises:
+        InputError: no such dataset, or one that cannot be read as labelled images.
+    """
+    path = Path(name)
+    if name == "shapes":
+        return Dataset(name, *load_shapes())
+    if path.is_dir():
+        arrays, note = read_folder(path, SIZE)
+    elif path.suffix == ".npz" or path.is_file():
+        arrays, note = _read_npz(path)
+    elif len(path.parts) != 1 or path.suffix or name != path.name:
+        raise InputError(f"dataset {name!r} is neither a file nor a folder; check the path")
+    else:
+        from selfsup.data.tfds import read_tfds
+
+        arrays, note = read_tfds(name, data_dir, SIZE)
+    return Dataset(name, *arrays, note)
+
+
+def _read_npz(path: Path) -> tuple[list[np.ndarray], str]:
+    layout = f"expected {', '.join(KEYS)} as keras.datasets lays them out"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            missing = [key for key in KEYS if key not in file]
+            if missing:
+                raise InputError(f"{path} has no {', '.join(missing)}; {layout}")
+            arrays = [file[key] for key in KEYS]
+            notes = [str(file["note"])] if "note" in file and str(file["note"]) else []
+    except FileNotFoundError:
+        raise InputError(f"no file {path}; check --dataset") from None
+    except InputError:
+        raise
+    except Exception as error:  # NumPy and zipfile raise a dozen kinds on damaged files
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} cannot be read as an .npz of arrays ({reason}); write it anew") from None
+    for images, labels, split in ((*arrays[:2], "train"), (*arrays[2:], "test")):
+        _check_arrays(path, images, labels, split)
+    x_train, y_train, x_test, y_test = arrays
+    y_train, y_test = (labels.reshape(-1).astype(np.int64) for labels in (y_train, y_test))
+    if not len(x_train) or not len(x_test):
+        raise InputError(f"{path}: both x_train and x_test must hold images")
+    if y_train.min() < 0 or len(np.unique(y_train)) < 2:
+        raise InputError(f"{path}: y_train must hold at least two classes, numbered from 0")
+    if not np.isin(y_test, y_train).all():
+        raise InputError(f"{path}: y_test has classes that y_train has not")
+    if x_train.shape[1:] != (SIZE, SIZE, 3) or x_test.shape[1:] != (SIZE, SIZE, 3):
+        shape = "x".join(str(n) for n in x_train.shape[1:])
+        notes.append(f"images of {shape} resized to {SIZE}x{SIZE} RGB")
+        x_train, x_test = (
+            np.stack([to_rgb(image, SIZE) for image in images]) for images in (x_train, x_test)
+        )
+    return [x_train, y_train, x_test, y_test], ", ".join(notes)
+
+
+def _check_arrays(path: Path, images: np.ndarray, labels: np.ndarray, split: str) -> None:
+    pictures = images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3))
+    if images.dtype != np.uint8 or not pictures:
+        raise InputError(
+            f"{path}: x_{split} must be uint8 [N, H, W, 3], [N, H, W, 1] or [N, H, W], "
+            f"not {images.dtype} {list(images.shape)}"
+        )
+    numbers = np.issubdtype(labels.dtype, np.integer)
+    if not numbers or labels.ndim not in (1, 2) or not labels.size == len(labels) == len(images):
+        raise InputError(
+            f"{path}: y_{split} must be whole numbers, one for each of the {len(images)} images, "
+            f"not {labels.dtype} {list(labels.shape)}"
+        )
+
+
+def batches(
+    count: int, batch_size: int, seed: int, epoch: int = 0, position: int = 0
+) -> Iterator[tuple[np.ndarray]]:
+    """Endless batches of indices, int32 [batch_size], for `fit`, from batch `position` of an epoch on.
+
+    Batch s of epoch e is a pure function of (seed, e, s). Every epoch is a new order of all `count`
+    images, its last partial batch dropped.
+
+    Raises:
+        ValueError: there are fewer images than a batch takes.
+    """
+    if count < batch_size:
+        raise ValueError(f"a batch of {batch_size} cannot be drawn from {count} images")
+    while True:
+        order = np.random.default_rng([seed, epoch]).permutation(count).astype(np.int32)
+        for start in range(position * batch_size, count - batch_size + 1, batch_size):
+            yield (order[start : start + batch_size],)
+        epoch, position = epoch + 1, 0

@@ -1,0 +1,74 @@
+"""ResNet-18 for 32x32 images: 3x3 stem of stride 1, no max-pool (report section 4)."""
+
+from typing import Any
+
+import keras
+from keras import layers
+
+from selfsup.networks.layers import BatchNorm, Conv2D
+
+BN_EPSILON = 1e-5
+BN_MOMENTUM = 0.9
+BLOCKS_PER_STAGE = 2
+STAGES = 4
+
+
+def resnet18(
+    width: int = 64,
+    image_shape: tuple[int, int, int] = (32, 32, 3),
+    bn_momentum: float = BN_MOMENTUM,
+    bn_synchronized: bool = False,
+    stock: bool = False,
+    dtype: Any = "float32",
+    name: str = "backbone",
+) -> keras.Model:
+    """The backbone: normalised images float32 [B, H, W, 3] -> features [B, 8 * width].
+
+    Convolutions without bias, He-normal by fan-out; BN of momentum 0.9 and epsilon 1e-5 (the choices of
+    Tian et al.'s PyTorch code; He et al. 2015, arXiv:1512.03385, for the architecture).
+
+    Args:
+        width: channels of the first stage; the others have 2, 4 and 8 times as many. 64 is ResNet-18.
+        image_shape: height, width and channels.
+        bn_momentum: decay of the moving statistics; at 1 a forward pass leaves them as they are.
+        bn_synchronized: whether devices that share a batch on TensorFlow take statistics over all of it.
+        stock: whether all layers are Keras' own; same weights, slower.
+        dtype: dtype policy of all layers.
+        name: name of the model and first part of its variables' paths.
+    """
+
+    convolution = layers.Conv2D if stock else Conv2D
+    batch_norm = layers.BatchNormalization if stock else BatchNorm
+
+    def conv(x: Any, channels: int, size: int, strides: int, layer: str) -> Any:
+        init = keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
+        return convolution(
+            channels, size, strides, "same",
+            use_bias=False, kernel_initializer=init, dtype=dtype, name=f"{layer}_conv",
+        )(x)  # fmt: skip
+
+    def norm(x: Any, layer: str) -> Any:
+        return batch_norm(
+            momentum=bn_momentum, epsilon=BN_EPSILON, synchronized=bn_synchronized,
+            dtype=dtype, name=f"{layer}_bn",
+        )(x)  # fmt: skip
+
+    def relu(x: Any, layer: str) -> Any:
+        return layers.Activation("relu", dtype=dtype, name=f"{layer}_relu")(x)
+
+    def block(x: Any, channels: int, strides: int, layer: str) -> Any:
+        shortcut = x
+        if strides != 1 or x.shape[-1] != channels:
+            shortcut = norm(conv(x, channels, 1, strides, f"{layer}_shortcut"), f"{layer}_shortcut")
+        x = relu(norm(conv(x, channels, 3, strides, f"{layer}_1"), f"{layer}_1"), f"{layer}_1")
+        x = norm(conv(x, channels, 3, 1, f"{layer}_2"), f"{layer}_2")
+        return relu(layers.Add(dtype=dtype, name=f"{layer}_add")([x, shortcut]), f"{layer}_2")
+
+    images = keras.Input(image_shape, dtype="float32", name="images")
+    x = relu(norm(conv(images, width, 3, 1, "stem"), "stem"), "stem")
+    for stage in range(STAGES):
+        for index in range(BLOCKS_PER_STAGE):
+            strides = 2 if stage > 0 and index == 0 else 1
+            x = block(x, width * 2**stage, strides, f"stage{stage + 1}_block{index + 1}")
+    features = layers.GlobalAveragePooling2D(dtype=dtype, name="features")(x)
+    return keras.Model(images, features, name=name)

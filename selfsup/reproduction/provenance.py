@@ -1,0 +1,78 @@
+"""Where figures come from, and whether their scale is the paper's."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from selfsup.config import Config
+from selfsup.records.results import Result
+from selfsup.reproduction.registry import PRESETS, make_config
+
+PAPER_IMAGES = {"train": 50_000, "test": 10_000, "classes": 10}
+_WHERE = ("dataset", "precision")
+"""Settings on which two runs of the same scale may differ."""
+
+
+def preset_of(result: Result) -> str | None:
+    """The preset that a run had, judged by its settings; None for settings of its own."""
+    config = Config(**result.config)
+    for preset in PRESETS:
+        wanted = make_config(preset, config.experiment).settings
+        if all(getattr(config, name) == value for name, value in wanted.items() if name not in _WHERE):
+            return preset
+    return None
+
+
+def is_paper_scale(results: Iterable[Result]) -> bool:
+    """Whether all runs (at least one) have the paper's settings, on data of CIFAR-10's sizes."""
+    results = list(results)
+    return bool(results) and all(
+        preset_of(result) == "paper"
+        and all(result.dataset[name] == size for name, size in PAPER_IMAGES.items())
+        for result in results
+    )
+
+
+def describe_scale(results: Iterable[Result]) -> str:
+    """Preset, width, epochs, batch and data in words."""
+    return "; ".join(
+        _values(results, fact)
+        for fact in (
+            lambda r: f"preset {preset_of(r) or 'none (settings of its own)'}",
+            lambda r: f"width {r.config['width']}",
+            lambda r: f"{r.config['epochs']} epochs",
+            lambda r: f"batch {r.config['batch_size']}",
+            _describe_data,
+        )
+    )
+
+
+def describe_origin(results: Iterable[Result]) -> str:
+    """Hardware, versions and commit in words."""
+    return "; ".join(
+        _values(results, fact)
+        for fact in (
+            lambda r: r.environment["device"],
+            lambda r: f"{r.environment['backend']}, {r.environment['precision']}",
+            lambda r: ", ".join(f"{name} {version}" for name, version in _versions(r).items()),
+            lambda r: f"commit {r.commit or 'unknown'}",
+        )
+    )
+
+
+def _describe_data(result: Result) -> str:
+    data = result.dataset
+    note = f", {data['note']}" if data["note"] else ""
+    return f"{data['name']} ({data['train']:,} training and {data['test']:,} test images{note})"
+
+
+def _versions(result: Result) -> dict[str, str]:
+    shown = ("keras", "tensorflow", "tensorflow-cpu", "jax")
+    versions = result.environment["versions"]
+    return {name: versions[name] for name in shown if name in versions} | {
+        "python": result.environment["python"]
+    }
+
+
+def _values(results: Iterable[Result], fact: Callable[[Result], Any]) -> str:
+    """The fact of every run, each value once."""
+    return " or ".join(dict.fromkeys(str(fact(result)) for result in results))

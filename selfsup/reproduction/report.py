@@ -1,0 +1,174 @@
+"""`REPORT.md` and the self-contained `report.html` from the records of a grid."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from selfsup import collapse
+from selfsup.analysis import plots
+from selfsup.records.recordings import read_eigenspaces, read_log
+from selfsup.reproduction.claims import claims
+from selfsup.reproduction.grid import PAGE, REPORT, Run, collect
+from selfsup.reproduction.page import to_html
+from selfsup.reproduction.provenance import describe_origin, describe_scale, is_paper_scale
+from selfsup.reproduction.registry import EXPERIMENTS, PARTS, canonical
+from selfsup.reproduction.tables import HEADER, REUSED, Cell, make_cells, table_rows
+from selfsup.utils.clock import duration
+from selfsup.utils.files import replacing
+
+FIGURES = "figures"
+EIGENSPACE_FIGURES = {
+    "table1": {
+        "figure2": ("Figure 2: BYOL, without and with symmetric W_p", ("byol", "byol_symmetric")),
+        "figure3": ("Figure 3: SimSiam, without and with symmetric W_p", ("simsiam", "simsiam_symmetric")),
+    },
+    "figure4": {"figure4": ("Figure 4: symmetric SimSiam, tuned", ("simsiam_symmetric_tuned",))},
+    "figure5": {
+        "direct_rules": (
+            "The one-layer predictors with EMA: set from F, and trained",
+            ("directpred", "directcopy", "sgd"),
+        )
+    },
+}
+NOTES = {
+    "table2": "The report calls its model DirectPred, but the published code tests for a name that its "
+    "configuration does not have, and trains the predictor by SGD: so the published figures stand beside "
+    "both, `directpred_deep` and `sgd_deep`.",
+}
+RULES = f"""\
+A claim *holds* if, for each of its checks, the Welch 95 % interval of the difference of means lies wholly
+inside what is asked, and *does not hold* if for one it lies wholly outside. Where a check is about collapses,
+all runs must agree with it, or all contradict it. Otherwise, and with fewer than two seeds, it is
+*undecided*. To *reach* is to be at most 1 point below. A run has collapsed if, after at least
+{collapse.MIN_EPOCHS} epochs, the effective rank of F is below {collapse.RANK:g} or the embedding std below
+{collapse.STD:g}, both as means over the epoch.
+
+In the tables, *ours* is the linear probe, *k-NN* a weighted k-NN on the backbone's features, and *rank of F*
+the effective rank, a mean over the last epoch; all are means over the seeds. Eigenspaces and training curves
+are those of an experiment's first seed that has an accuracy."""
+
+
+class Report:
+    """The report of the runs in a folder.
+
+    Args:
+        out: folder of a grid.
+        parts: which parts of the report to show, see `registry.PARTS`.
+    """
+
+    def __init__(self, out: Path, parts: Sequence[str]) -> None:
+        self.out, self.parts = out, parts
+        self.runs: dict[str, list[Run]] = {name: [] for name in EXPERIMENTS}
+        for run in collect(out):
+            self.runs[run.experiment].append(run)
+        self.cells: dict[str, Cell] = {}
+        for name in EXPERIMENTS:
+            runs = self.runs[canonical(name)]
+            results = [run.result for run in runs if run.result]
+            failures = [run.failure for run in runs if run.failure and not run.result]
+            for cell in make_cells(name, results, failures):
+                self.cells[cell.name] = cell
+        self.results = [run.result for run in self._shown() if run.result]
+
+    def write(self) -> None:
+        """Writes the figures, REPORT.md and, last, report.html."""
+        (self.out / FIGURES).mkdir(parents=True, exist_ok=True)
+        text = "\n\n".join(self._blocks()) + "\n"
+        for name, content in {REPORT: text, PAGE: to_html(text, self.out)}.items():
+            with replacing(self.out / name) as file:
+                file.write(content)
+
+    def _shown(self) -> list[Run]:
+        names = dict.fromkeys(canonical(name) for part in self.parts for name in PARTS[part].experiments)
+        return [run for name in names for run in self.runs[name]]
+
+    def _blocks(self) -> Iterable[str]:
+        yield from self._heading()
+        yield "## The paper's claims"
+        yield self._claims()
+        yield RULES
+        finished = [cell for cell in self._cells_of(self.parts) if cell.n]
+        if finished:
+            yield self._figure("accuracies", "Published accuracies and ours", plots.accuracy_dots(finished))
+        for part in self.parts:
+            yield from self._part(part)
+        failed = [run for run in self._shown() if run.failure]
+        if failed:
+            yield "## Runs without an accuracy"
+            yield table(
+                ("experiment", "seed", "reason"), ((r.experiment, str(r.seed), r.failure) for r in failed)
+            )
+
+    def _heading(self) -> Iterable[str]:
+        if not self.results:
+            yield "# Report: no run has finished"
+            return
+        scale = describe_scale(self.results)
+        if is_paper_scale(self.results):
+            yield "# Report at the paper's scale"
+        else:
+            yield "# NOT the paper's scale: a report of smaller or other runs"
+            yield (
+                f"> **These accuracies are no reproduction of the published ones.** They come from: {scale}. "
+                "The published ones come from ResNet-18 of width 64, 100 epochs, batch 128, on CIFAR-10. "
+                "Differences from published values compare unlike things; compare the rows with each other. "
+                "A verdict says what these runs show, at their scale, and no more."
+            )
+        seconds = sum(result.seconds["total"] for result in self.results)
+        yield f"{len(self.results)} finished runs, {duration(seconds)} in all."
+
+    def _claims(self) -> str:
+        paper_scale = is_paper_scale(self.results)
+        rows = []
+        for claim in claims():
+            verdict, checks = claim.judge(self.cells, paper_scale)
+            rows.append((claim.text, verdict, "<br>".join(check.evidence for check in checks)))
+        column = "verdict" if paper_scale else "verdict at this scale"
+        return table(("claim", column, "figures, in points"), rows)
+
+    def _cells_of(self, parts: Iterable[str]) -> list[Cell]:
+        names = dict.fromkeys(name for part in parts for name in PARTS[part].experiments)
+        return [cell for cell in self.cells.values() if cell.name.removesuffix(REUSED) in names]
+
+    def _part(self, part: str) -> Iterable[str]:
+        yield f"## {PARTS[part].title}"
+        if part in NOTES:
+            yield NOTES[part]
+        cells = self._cells_of([part])
+        cells.sort(key=lambda cell: PARTS[part].experiments.index(cell.name.removesuffix(REUSED)))
+        yield table(
+            (*HEADER, "source of the published value"),
+            ((*row, cell.source) for row, cell in zip(table_rows(cells), cells, strict=True)),
+        )
+        runs = {name: self._first(name) for name in PARTS[part].experiments}
+        runs = {name: run for name, run in runs.items() if run}
+        if not runs:
+            return
+        results = [r.result for name in runs for r in self.runs[canonical(name)] if r.result]
+        yield f"<small>{describe_scale(results)}. {describe_origin(results)}.</small>"
+        if part == "figure5":
+            yield self._bars()
+        for name, (title, rows) in EIGENSPACE_FIGURES.get(part, {}).items():
+            recorded = {row: read_eigenspaces(runs[row].workdir) for row in rows if row in runs}
+            if recorded:
+                yield self._figure(name, title, plots.eigenspaces(recorded))
+        if len(runs) > 1:
+            logs = {name: read_log(run.workdir) for name, run in runs.items()}
+            yield self._figure(f"{part}_curves", "Training curves", plots.training_curves(logs))
+
+    def _first(self, experiment: str) -> Run | None:
+        return next((r for r in self.runs[canonical(experiment)] if r.result and not r.result.diverged), None)
+
+    def _bars(self) -> str:
+        names = {"DirectPred": "directpred", "DirectCopy": "directcopy", "SGD": "sgd"}
+        groups = {title: (self.cells[name], self.cells[f"{name}_noema"]) for title, name in names.items()}
+        return self._figure("figure5", PARTS["figure5"].title, plots.accuracy_bars(groups, ("EMA", "no EMA")))
+
+    def _figure(self, name: str, title: str, figure: plots.Figure) -> str:
+        plots.save(figure, self.out / FIGURES / name, ("png", "svg"))
+        return f"![{title}]({FIGURES}/{name}.png)\n\n*{title}.*"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines)

@@ -1,0 +1,180 @@
+"""What a run writes while it trains."""
+
+import csv
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from selfsup import collapse, eigenspace
+from selfsup.records.recordings import LOG, LOG_FIELDS, TIMING, Eigenspaces
+from selfsup.records.workdir import TENSORBOARD
+from selfsup.utils.errors import InputError
+from selfsup.utils.files import or_warning, replacing
+
+TIMING_FIELDS = ("epoch", "seconds", "images_per_second")
+
+
+class EpochLog(keras.callbacks.Callback):
+    """A row per epoch in `log.csv` and `timing.csv`, and the watch for collapse.
+
+    Both files are written anew from memory, so that they hold each epoch once whatever happened before.
+    """
+
+    def __init__(self, workdir: Path, images_per_epoch: int) -> None:
+        super().__init__()
+        self.workdir = workdir
+        self.images_per_epoch = images_per_epoch
+        self._rows: list[list[float]] = []
+        self._times: list[list[float]] = []
+        self._began = time.perf_counter()
+        self._before = 0.0
+
+    @property
+    def row(self) -> dict[str, float]:
+        """The last epoch's values, by `LOG_FIELDS`."""
+        return dict(zip(LOG_FIELDS, self._rows[-1], strict=True))
+
+    @property
+    def collapsed(self) -> bool:
+        """By the rule of `selfsup.collapse.is_collapsed`, at the last epoch."""
+        if not self._rows:
+            return False
+        row = self.row
+        return collapse.is_collapsed(int(row["epoch"]), row["effective_rank"], row["embedding_std"])
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._write()
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._began = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        seconds = self._before + time.perf_counter() - self._began
+        self._before = 0.0
+        was_collapsed = self.collapsed
+        asymmetry = eigenspace.asymmetry(self.model.predictor_weight())
+        self._rows.append([epoch + 1, *(float(logs[name]) for name in LOG_FIELDS[1:-1]), float(asymmetry)])
+        self._times.append([epoch + 1, seconds, self.images_per_epoch / seconds])
+        self._write()
+        if self.collapsed and not was_collapsed:
+            row = self.row
+            print(
+                "warning: the representation has collapsed: "
+                f"effective rank {row['effective_rank']:.2f}, embedding std {row['embedding_std']:.2f} "
+                f"(healthy: above {collapse.RANK:g} and {collapse.STD:g})",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All rows, and the seconds of the present epoch, for a checkpoint."""
+        return {
+            "rows": np.array(self._rows, np.float64).reshape(-1, len(LOG_FIELDS)),
+            "times": np.array(self._times, np.float64).reshape(-1, len(TIMING_FIELDS)),
+            "epoch_seconds": np.float64(self._before + time.perf_counter() - self._began),
+        }
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Goes on from a checkpoint."""
+        self._rows, self._times = state["rows"].tolist(), state["times"].tolist()
+        self._before = float(state["epoch_seconds"])
+
+    def _write(self) -> None:
+        numbers = [[f"{value:.9g}" for value in row] for row in self._rows]
+        times = [[f"{epoch:.0f}", f"{s:.3f}", f"{rate:.1f}"] for epoch, s, rate in self._times]
+        for name, rows in ((LOG, [LOG_FIELDS, *numbers]), (TIMING, [TIMING_FIELDS, *times])):
+            path = self.workdir / name
+            with or_warning(str(path)), replacing(path) as file:
+                csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+class EigenspaceLog(keras.callbacks.Callback):
+    """Records the eigenspaces in `eigenspace.npz`: untrained, after epoch 1, every few from there, the last.
+
+    Args:
+        workdir: folder of the run.
+        every: epochs between two recordings.
+        epochs: of the run.
+
+    Attributes:
+        recorded: what has been recorded.
+    """
+
+    def __init__(self, workdir: Path, every: int, epochs: int) -> None:
+        super().__init__()
+        self.workdir, self.every, self.epochs = workdir, every, epochs
+        self.recorded: Eigenspaces | None = None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        if self.recorded is None:
+            self.recorded = Eigenspaces.measure(0, self.model.predictor_weight())
+        self._write()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if epoch % self.every == 0 or epoch + 1 == self.epochs:
+            correlation = keras.ops.convert_to_numpy(self.model.correlation)
+            self.recorded += Eigenspaces.measure(epoch + 1, self.model.predictor_weight(), correlation)
+            self._write()
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What has been recorded, for a checkpoint."""
+        return self.recorded.arrays()
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Goes on from a checkpoint."""
+        self.recorded = Eigenspaces(**state)
+
+    def _write(self) -> None:
+        with or_warning(f"the eigenspaces to {self.workdir}"):
+            self.recorded.write(self.workdir)
+
+
+class TensorBoardLog(keras.callbacks.Callback):
+    """The rows of an `EpochLog` and what an `EigenspaceLog` records, as scalars for TensorBoard.
+
+    Stands behind both in the list of callbacks.
+
+    Raises:
+        InputError: tensorboard is not installed.
+    """
+
+    def __init__(self, workdir: Path, log: EpochLog, eigenspaces: EigenspaceLog) -> None:
+        super().__init__()
+        try:
+            from tensorboard.summary import Writer
+        except ImportError:
+            raise InputError("--tensorboard needs a package more; pip install tensorboard") from None
+        self.log, self.eigenspaces = log, eigenspaces
+        self._open = lambda: Writer(str(workdir / TENSORBOARD))
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._writer = self._open()
+        self._write_last_recording()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        for name in LOG_FIELDS[1:]:
+            self._writer.add_scalar(f"training/{name}", self.log.row[name], epoch + 1)
+        if self.eigenspaces.recorded.epoch[-1] == epoch + 1:
+            self._write_last_recording()
+        self._writer.flush()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self._writer.close()
+
+    def _write_last_recording(self) -> None:
+        last = self.eigenspaces.recorded[-1:]
+        scalars = {
+            "F/largest_eigenvalue": last.correlation_eigenvalues.max(),
+            "F/effective_rank": last.effective_rank[0],
+            "W_p/largest_eigenvalue": last.predictor_eigenvalues.max(),
+            "W_p/asymmetry": last.asymmetry[0],
+            "alignment/mean": last.alignment.mean(),
+        }
+        for name, value in scalars.items():
+            if np.isfinite(value):
+                self._writer.add_scalar(f"eigenspace/{name}", float(value), int(last.epoch[0]))
