@@ -18,9 +18,11 @@ ASKED_FOR_ONEDNN = "tensorflow" not in sys.modules or "TF_ENABLE_ONEDNN_OPTS" in
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 _HOME = {
+    "Augmentation": "augment",
     "Config": "config",
-    "METHODS": "config",
-    "Method": "config",
+    "Dataset": "data.datasets",
+    "METHODS": "methods",
+    "Method": "methods",
     "EXPERIMENTS": "reproduction.registry",
     "PRESETS": "reproduction.registry",
     "make_config": "reproduction.registry",

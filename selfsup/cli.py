@@ -2,19 +2,21 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from absl import flags
 
-from selfsup.config import METHODS, Config
+from selfsup.config import METHODS, OPTIONS, Config, rule_option
 from selfsup.utils.errors import InputError
-from selfsup.utils.options import OPTION_GROUPS, Option
+from selfsup.utils.options import Option
 
 USAGE_ERROR = 2
+FIELDS = tuple(name for name, option in OPTIONS.items() if option.group)
+"""The fields of `Config` that can be flags."""
 
-_DEFINE = {
+_DEFINE: dict[type, Callable] = {
     bool: flags.DEFINE_bool,
     int: flags.DEFINE_integer,
     float: flags.DEFINE_float,
@@ -23,28 +25,26 @@ _DEFINE = {
 
 
 class CommandLine:
-    """The flags of one command: its own, and fields of `Config`.
+    """The flags of one command: its own, fields of `Config`, and options of the rules in `METHODS`.
 
     Args:
         about: first lines of `--help`.
         own: flags that are not fields of `Config`, with their defaults, by name.
-        groups: the fields of `Config` that are flags, by title; all of them by default.
+        fields: the fields of `Config` that are flags. With `method` among them, so is every option that
+            only a rule has.
     """
 
     def __init__(
-        self,
-        about: str,
-        own: dict[str, tuple[Option, Any]],
-        groups: dict[str, dict[str, Option]] = OPTION_GROUPS,
+        self, about: str, own: dict[str, tuple[Option, Any]], fields: Iterable[str] = FIELDS
     ) -> None:
         self.about = about
         self.own = own
-        self.groups = groups
-        self.fields = {name: option for group in groups.values() for name, option in group.items()}
+        self.fields = {name: OPTIONS[name] for name in fields}
+        self.rule_options = _rule_options() if "method" in self.fields else {}
         self.flags = flags.FlagValues()
         for name, (option, default) in own.items():
             _DEFINE[option.type](name, default, option.help, flag_values=self.flags)
-        for name, option in self.fields.items():
+        for name, option in {**self.fields, **self.rule_options}.items():
             _DEFINE[option.type](name, None, option.help, flag_values=self.flags)
 
     def parse(self, argv: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -63,15 +63,22 @@ class CommandLine:
         for name, (option, _) in self.own.items():
             if values[name] is not None:
                 option.check(name, values[name])
-        return values, {name: self.flags[name].value for name in self.fields if self.flags[name].present}
+        fields, options = (
+            {name: self.flags[name].value for name in names if self.flags[name].present}
+            for names in (self.fields, self.rule_options)
+        )
+        return values, {**fields, "rule_options": options} if options else fields
 
     def help(self) -> str:
         """All flags in groups, each with its unit and default."""
+        groups: dict[str, dict[str, Option]] = {"Run": {n: o for n, (o, _) in self.own.items()}}
+        for name, option in {**self.fields, **self.rule_options}.items():
+            groups.setdefault(option.group, {})[name] = option
         lines = [self.about, ""]
-        for title, group in {"Run": {n: o for n, (o, _) in self.own.items()}, **self.groups}.items():
+        for title, group in groups.items():
             lines.append(f"{title}:")
             for name, option in group.items():
-                default = self.own[name][1] if name in self.own else getattr(Config, name)
+                default = self.own[name][1] if name in self.own else getattr(Config, name, None)
                 lines += _flag_lines(name, option, default)
                 if name == "method":
                     lines += [f"{'':30}{key:<11} {method.summary}" for key, method in METHODS.items()]
@@ -79,13 +86,23 @@ class CommandLine:
         return "\n".join(lines)
 
 
+def _rule_options() -> dict[str, Option]:
+    """Options of the rules in `METHODS` that are no field of `Config`."""
+    found: dict[str, Option] = {}
+    for method in METHODS:
+        for name, default in METHODS[method].rule_options.items():
+            if name not in OPTIONS:
+                found.setdefault(name, rule_option(method, default))
+    return found
+
+
 def _flag_lines(name: str, option: Option, default: Any) -> list[str]:
     value = {bool: "", int: "=N", float: "=X", str: "=TEXT"}[option.type]
     if option.choices:
         value = "=" + "|".join(option.choices)
     flag = f"  --[no]{name}" if option.type is bool else f"  --{name}{value}"
-    shown = option.default or ("" if default is None else str(default))
-    if option.type is bool and not option.default:
+    shown = option.shown or ("" if default is None else str(default))
+    if option.type is bool and not option.shown:
         shown = "on" if default else "off"
     text = option.help + (f" [{shown}]" if shown else "")
     return [f"{flag:<30}{text}"] if len(flag) < 30 else [flag, f"{'':30}{text}"]

@@ -1,6 +1,6 @@
-"""What the eigenspaces of the correlation F and of the predictor W_p say. NumPy in, NumPy out.
+"""The eigenspaces of the correlation F and the predictor W_p, in NumPy.
 
-Weights [D, D] act on columns, W u; a Keras kernel is the transpose of that. All results are float64.
+Weights [D, D] act on columns, W u; a Keras kernel is the transpose. All results are float64.
 """
 
 import numpy as np
@@ -9,28 +9,62 @@ ROUNDING = 1e-12
 
 
 def spectrum(correlation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues [D], ascending, and eigenvectors [D, D], in columns, of the symmetric part of F."""
+    """Computes the eigenvalues and eigenvectors of the symmetric part of F.
+
+    Args:
+        correlation: F, [D, D].
+
+    Returns:
+        Eigenvalues, ascending, [D], and eigenvectors in columns, [D, D].
+
+    Raises:
+        numpy.linalg.LinAlgError: the decomposition did not converge.
+
+    Example:
+        >>> values, vectors = spectrum(np.diag([3.0, 1.0]))
+        >>> values.tolist(), vectors.shape
+        ([1.0, 3.0], (2, 2))
+    """
     correlation = np.asarray(correlation, np.float64)
-    return np.linalg.eigh((correlation + correlation.T) / 2)
+    values, vectors = np.linalg.eigh((correlation + correlation.T) / 2)
+    return values, vectors
 
 
 def predictor_spectrum(weight: np.ndarray) -> np.ndarray:
-    """Real parts of the eigenvalues of W_p [D, D], ascending, [D]."""
+    """Computes the real parts of the eigenvalues of W_p.
+
+    Args:
+        weight: W_p, [D, D], finite.
+
+    Returns:
+        Real parts, ascending, [D].
+
+    Raises:
+        numpy.linalg.LinAlgError: `weight` has entries that are not finite.
+
+    Example:
+        >>> predictor_spectrum(np.array([[2.0, 1.0], [0.0, -1.0]])).tolist()
+        [-1.0, 2.0]
+    """
     return np.sort(np.linalg.eigvals(np.asarray(weight, np.float64)).real)
 
 
 def alignment(correlation: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """cos(u_j, W u_j) for every eigenvector u_j of F, in ascending order of its eigenvalues.
+    """Computes cos(u_j, W u_j) for each eigenvector u_j of F.
 
-    1 where u_j is an eigenvector of W as well (with a positive eigenvalue), 0 where W u_j vanishes
-    (Tian et al. 2021, arXiv:2102.06810, section 3; report section 5.1).
+    It is 1 if u_j is also an eigenvector of W with a positive eigenvalue, and 0 if W u_j vanishes (Tian et
+    al. 2021, arXiv:2102.06810, section 3; report section 5.1).
 
     Args:
         correlation: F, [D, D].
         weight: W_p, [D, D].
 
     Returns:
-        [D], in [-1, 1].
+        [D], in [-1, 1], in ascending order of F's eigenvalues.
+
+    Example:
+        >>> alignment(np.diag([1.0, 2.0]), np.diag([-3.0, 0.5])).tolist()
+        [-1.0, 1.0]
     """
     _, u = spectrum(correlation)
     weight = np.asarray(weight, np.float64)
@@ -41,16 +75,35 @@ def alignment(correlation: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 
 def asymmetry(weight: np.ndarray) -> float:
-    """sum |W - W^T| / sum |W|: 0 for a symmetric [D, D] weight, at most 2; 0 for a zero weight."""
+    """Computes sum |W - W^T| / sum |W|.
+
+    Args:
+        weight: W_p, [D, D].
+
+    Returns:
+        A value in [0, 2]: 0 for a symmetric or zero weight, 2 for an antisymmetric one.
+
+    Example:
+        >>> asymmetry(np.array([[1.0, 2.0], [0.0, 1.0]]))
+        1.0
+    """
     weight = np.asarray(weight, np.float64)
     total = np.abs(weight).sum()
     return float(np.abs(weight - weight.T).sum() / total) if total > 0 else 0.0
 
 
 def effective_rank(eigenvalues: np.ndarray) -> float:
-    """exp of the entropy of F's normalised eigenvalues [D] (Roy and Vetterli 2007), in [1, D].
+    """Computes exp of the entropy of F's normalised eigenvalues (Roy and Vetterli 2007).
 
-    Negative ones, which only rounding makes, count as 0; if all are 0, so do the directions used: 1.
+    Args:
+        eigenvalues: of F, [D]. Negative ones, which come from rounding, count as 0.
+
+    Returns:
+        A value in [1, D]; 1 if no eigenvalue is positive.
+
+    Example:
+        >>> round(effective_rank(np.array([0.0, 2.0, 2.0])), 3)
+        2.0
     """
     positive = np.asarray(eigenvalues, np.float64)
     positive = positive[positive > 0]

@@ -1,4 +1,4 @@
-"""The square root of a positive semidefinite matrix from matrix products alone, which GPUs are fast at."""
+"""Largest eigenvalue and square root of positive semidefinite matrices by matrix products, fast on GPUs."""
 
 from typing import Any
 
@@ -13,10 +13,20 @@ RIDGE = 1e-6
 
 @full_precision()
 def largest_eigenvalue(matrix: Any) -> Any:
-    """Of a symmetric positive semidefinite matrix [D, D], by power iteration, squaring the matrix.
+    """Computes the largest eigenvalue by power iteration with repeated squaring.
 
-    Ten squarings are 1,024 steps of the iteration; for two eigenvalues so close that this does not tell
-    them apart, either will do. A zero matrix gives 0.
+    Ten squarings correspond to 1,024 steps of the iteration. Eigenvalues that these do not separate are so
+    close that either is a good answer.
+
+    Args:
+        matrix: symmetric positive semidefinite, float32 [D, D].
+
+    Returns:
+        A float32 scalar; 0 for a zero matrix.
+
+    Example:
+        >>> round(float(largest_eigenvalue(ops.diag([1.0, 3.0]))), 3)
+        3.0
     """
     power = matrix
     for _ in range(SQUARINGS):
@@ -29,11 +39,22 @@ def largest_eigenvalue(matrix: Any) -> Any:
 
 @full_precision()
 def square_root(matrix: Any) -> Any:
-    """Of a symmetric positive semidefinite matrix [D, D] whose largest eigenvalue is about 1, float32.
+    """Computes the square root by the coupled Newton-Schulz iteration.
 
-    The coupled Newton-Schulz iteration (Higham 2008, Functions of Matrices, eq. 6.35). An eigenvalue s
-    grows to sqrt(s) by a factor of 1.5 an iteration at most: after 15 of them the error is largest where
-    s is around 1e-6, about 5e-4. A ridge of 1e-6 keeps that bound where the matrix is singular.
+    See Higham 2008, Functions of Matrices, eq. 6.35. An eigenvalue s grows to sqrt(s) by a factor of at most
+    1.5 per iteration: after 15 iterations the error is largest for s around 1e-6, about 5e-4. A ridge of
+    1e-6 keeps this bound for singular matrices.
+
+    Args:
+        matrix: symmetric positive semidefinite with a largest eigenvalue of about 1, float32 [D, D].
+
+    Returns:
+        The symmetric square root, float32 [D, D].
+
+    Example:
+        >>> root = square_root(ops.diag([1.0, 0.25]))
+        >>> [round(float(entry), 2) for entry in ops.diagonal(root)]
+        [1.0, 0.5]
     """
     identity = ops.eye(matrix.shape[0], dtype="float32")
     root, inverse = matrix + RIDGE * identity, identity

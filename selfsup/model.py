@@ -1,6 +1,6 @@
 """The siamese network: online, target, predictor, F, and what happens in a step."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -8,58 +8,48 @@ import numpy as np
 from keras import ops
 
 from selfsup import augment, losses, monitor, predictors
+from selfsup.augment import Augmentation
 from selfsup.backend import replicas
-from selfsup.backend.devices import jit_compile, resolve_precision
+from selfsup.backend.devices import jit_compile
 from selfsup.backend.precision import full_precision
+from selfsup.backend.step import StepModel
 from selfsup.config import METHODS, Config
-from selfsup.networks.heads import PROJECTION, mlp
-from selfsup.networks.resnet import BN_MOMENTUM, resnet18
-from selfsup.optimizers import PREDICTOR, from_config
+from selfsup.networks.backbones import Backbone
+from selfsup.networks.heads import PROJECTION
+from selfsup.networks.siamese import build_networks
+from selfsup.networks.store import ImageStore
+from selfsup.optimizers import from_config
+from selfsup.utils.errors import InputError
+
+Views = Callable[[Any, Any], tuple[Any, Any]]
+"""An augmentation: images [B, H, W, 3] and an int32 [2] seed -> two views [B, S, S, 3]."""
+Loss = Callable[[Any, Any, Any, Any], Any]
+"""A loss: p1, p2, t1, t2, each float32 [B, 128] -> a scalar."""
 
 
-class ImageStore(keras.layers.Layer):
-    """Images kept on the device as uint8 [N, H, W, 3]; called with indices [B] it gives a batch.
-
-    The images are a variable, so that no step waits for the host, but no part of the saved model.
-    """
-
-    def __init__(self, images: np.ndarray) -> None:
-        super().__init__(name="images", trainable=False)
-        self.images = self.add_weight(
-            shape=images.shape,
-            dtype="uint8",
-            initializer=lambda *_, **__: ops.convert_to_tensor(images),
-            trainable=False,
-            name="images",
-        )
-        self.built = True
-
-    def call(self, indices: Any) -> Any:
-        return ops.take(self.images, indices, axis=0)
-
-    def save_own_variables(self, store: Any) -> None:
-        """Saves nothing: the images are data."""
-
-    def load_own_variables(self, store: Any) -> None:
-        """Loads nothing."""
-
-
-class SiameseModel(keras.Model):
+@keras.saving.register_keras_serializable("selfsup")
+class SiameseModel(StepModel):
     """Online network, target and predictor of a method, trained by one step for all methods.
 
-    `fit` takes uint8 images [N, H, W, 3] and makes the two views itself, on the device; called, the model
-    also takes a pair of views, float32 [B, H, W, 3]. Everything that changes in training is a variable
+    `fit` takes uint8 images [N, H, W, 3] and makes the two views itself, on the device. It also takes
+    batches of a pair of views, float32 [B, H, W, 3] each. Everything that changes in training is a variable
     of the model, the step count that seeds the augmentation included: the same seed and the same weights
-    give the same steps.
+    give the same steps, and `save` and `load_model` keep all of it.
 
     Attributes:
-        backbone, projector: the online network; h [B, 8 * width], z [B, 128].
+        backbone, projector: the online network; h [B, D], z [B, 128].
         target_backbone, target_projector: their moving average, or None without EMA.
         predictor: W_p, one linear layer or an MLP.
         correlation: F, float32 [128, 128].
         steps: steps done, int32.
-        rank_every: steps between two samples of the effective rank; at most the steps of an epoch, whose
-            metrics `loss`, `embedding_std` and `effective_rank` are means.
+        rank_every: steps between two samples of the effective rank; at most the steps of an epoch, over
+            which the metrics `loss`, `embedding_std` and `effective_rank` are means.
+
+    Example:
+        >>> images = keras.random.randint((64, 32, 32, 3), 0, 256, dtype="uint8")
+        >>> model = SiameseModel(Config(method="byol", width=2))
+        >>> model.compile()
+        >>> history = model.fit(images, batch_size=32, verbose=0)
     """
 
     rank_every = 10
@@ -70,69 +60,86 @@ class SiameseModel(keras.Model):
         images: np.ndarray | None = None,
         mean: Sequence[float] = augment.CIFAR10_MEAN,
         std: Sequence[float] = augment.CIFAR10_STD,
-        stock: bool = False,
+        *,
+        backbone: Backbone | None = None,
+        augmentation: Views | None = None,
+        loss: Loss | None = None,
         name: str = "siamese",
     ) -> None:
         """Builds all weights.
 
         Args:
-            config: what the networks are and how W_p is made.
+            config: the method, the networks and how W_p is made.
             images: uint8 [N, H, W, 3] to keep on the device; `fit` then takes indices into them.
-            mean, std: per channel, for the views.
-            stock: whether all layers are Keras' own; same weights, slower.
+            mean, std: per channel, in [0, 1], for the views.
+            backbone: a functional `keras.Model` from views [B, S, S, 3] to features [B, D], or a function
+                that makes one; default ResNet-18 of the config's width.
+            augmentation: an `Augmentation`, or any function `(images, seed) -> (view1, view2)` of
+                `keras.ops`; default the paper's.
+            loss: any function `(p1, p2, t1, t2) -> scalar` of `keras.ops`; no gradient passes through t1
+                and t2. Default the symmetric negative cosine.
             name: name of the model.
+
+        Raises:
+            InputError: the backbone is not of this form.
         """
         super().__init__(name=name)
-        self.config = config
+        self.config, self.resolved = config, config.resolved
         self.mean, self.std = tuple(mean), tuple(std)
-        self.method = METHODS[config.method]
+        self.method = METHODS[self.resolved.method]
         self.store = None if images is None else ImageStore(images)
-        dtype = resolve_precision(config.precision)
-        common = {"stock": stock, "bn_synchronized": replicas.count() > 1 and config.bn_groups == 1}
-
-        def encoder(prefix: str, bn_momentum: float) -> tuple[keras.Model, keras.Model]:
-            own = {**common, "dtype": dtype, "bn_momentum": bn_momentum}
-            backbone = resnet18(config.width, name=f"{prefix}backbone", **own)
-            features = backbone.output_shape[-1]
-            return backbone, mlp(features, config.projector_layers, name=f"{prefix}projector", **own)
-
-        self.backbone, self.projector = encoder("", BN_MOMENTUM)
-        self.target_backbone = self.target_projector = None
-        if config.ema:
-            # At momentum 1 the target's own passes leave its BN statistics alone: the EMA averages them.
-            self.target_backbone, self.target_projector = encoder("target_", 1.0)
-            self._freeze(self.target_backbone, self.target_projector)
-            for target, online in self._target_pairs():
-                target.assign(ops.convert_to_numpy(online))  # a buffer of its own
-        self.predictor = mlp(PROJECTION, self.method.predictor_layers, PREDICTOR, **common)
-        if not config.trains_predictor:
-            self._freeze(self.predictor)
+        self.augmentation = augmentation or Augmentation()
+        if isinstance(self.augmentation, Augmentation):
+            self.augmentation = self.augmentation.normalised_by(self.mean, self.std)
+        self.pair_loss = loss or losses.symmetric_negative_cosine
+        self._swapped = {"augmentation": augmentation, "loss": loss}
+        self._own_backbone = backbone is None
+        networks = build_networks(config, backbone)
+        self.backbone, self.projector = networks.backbone, networks.projector
+        self.target_backbone, self.target_projector = networks.target_backbone, networks.target_projector
+        self.predictor = networks.predictor
         self.correlation = self.add_weight(
             shape=(PROJECTION, PROJECTION), initializer="zeros", trainable=False, name="correlation"
         )
         self.steps = self.add_weight(
             shape=(), initializer="zeros", dtype="int32", trainable=False, name="steps"
         )
-        self.embedding_std = keras.metrics.Mean(name="embedding_std")
-        self.effective_rank = keras.metrics.Mean(name="effective_rank")
+        self.embedding_std = monitor.SampleMean(name="embedding_std")
+        self.effective_rank = monitor.SampleMean(name="effective_rank")
         self.built = True
 
-    def compile(self, optimizer: Any = None, **kwargs: Any) -> None:
-        """As `keras.Model.compile`; by default with the config's optimizer, and XLA where it is faster."""
+    def compile(self, optimizer: Any = None, loss: Any = None, **kwargs: Any) -> None:
+        """As `keras.Model.compile`; by default with the config's optimizer, and XLA where it is faster.
+
+        Raises:
+            InputError: a loss is given, which belongs into the constructor.
+        """
+        if loss is not None or kwargs.get("loss_weights") is not None:
+            raise InputError("compile takes no loss: give it to SiameseModel(config, loss=...)")
         kwargs.setdefault("jit_compile", jit_compile())
         super().compile(optimizer or from_config(self.config), **kwargs)
         self.optimizer.build(self.trainable_variables)
 
-    @staticmethod
-    def _freeze(*models: keras.Model) -> None:
-        """No gradients, but batch statistics: `model.trainable = False` would switch BN to inference."""
-        for model in models:
-            for variable in model.trainable_variables:
-                variable.trainable = False
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles as before saving, with the optimizer's state."""
+        arguments = keras.saving.deserialize_keras_object(config)
+        self.compile(**{name: value for name, value in arguments.items() if value is not None})
 
-    def _target_pairs(self) -> list[tuple[keras.Variable, keras.Variable]]:
-        targets = (*self.target_backbone.weights, *self.target_projector.weights)
-        return list(zip(targets, (*self.backbone.weights, *self.projector.weights), strict=True))
+    def get_config(self) -> dict[str, Any]:
+        """What `keras.models.load_model` builds the model from; functions must be registered with Keras."""
+        parts = {name: part for name, part in self._swapped.items() if part is not None}
+        if not self._own_backbone:
+            parts["backbone"] = self.backbone
+        own = {"config": self.config.to_dict(), "mean": self.mean, "std": self.std, "name": self.name}
+        return own | {name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "SiameseModel":
+        """The inverse of `get_config`."""
+        config = {**config, "config": Config(**config["config"])}
+        for name in {"backbone", "augmentation", "loss"} & config.keys():
+            config[name] = keras.saving.deserialize_keras_object(config[name], custom_objects)
+        return cls(**config)
 
     @property
     def predictor_kernels(self) -> list[keras.Variable]:
@@ -145,10 +152,22 @@ class SiameseModel(keras.Model):
         return np.linalg.multi_dot(kernels).T if len(kernels) > 1 else kernels[0].T
 
     def views(self, batch: Any) -> tuple[Any, Any]:
-        """Two views of uint8 images [B, H, W, 3], or of the stored ones with the indices [B]."""
+        """Two views of uint8 images [B, H, W, 3], or of the stored ones with the indices [B].
+
+        Raises:
+            InputError: the images are not uint8.
+        """
         images = batch if self.store is None else self.store(batch)
+        dtype = keras.backend.standardize_dtype(images.dtype)
+        if dtype != "uint8" or len(images.shape) != 4:
+            raise InputError(
+                f"images must be uint8 [B, H, W, 3], not {dtype} {list(images.shape)}; "
+                "batches of ready views are pairs (view1, view2)"
+            )
         seed = [self.config.seed, self.steps.value]
-        return augment.two_views(images, seed, self.mean, self.std, replicas.index(), replicas.count())
+        if isinstance(self.augmentation, Augmentation):
+            return self.augmentation(images, seed, replicas.index(), replicas.count())
+        return self.augmentation(images, ops.stack([seed[0] + replicas.index(), seed[1]]))
 
     def call(self, inputs: Any, training: bool = False) -> dict[str, Any]:
         """Projections z, predictions p and targets t of both views.
@@ -190,11 +209,12 @@ class SiameseModel(keras.Model):
             z1, z2 = (replicas.gather(ops.stop_gradient(y_pred[name])) for name in ("z1", "z2"))
             new = predictors.correlation(z1, z2)
             first = ops.equal(self.steps, 0)
-            correlation = predictors.moving_average(self.correlation, new, self.config.rho, first)
+            correlation = predictors.moving_average(self.correlation, new, self.resolved.rho, first)
             self._watch(z1, z2, correlation)
             self.correlation.assign(correlation)
             self.steps.assign_add(1)
-        loss = losses.symmetric_negative_cosine(*(y_pred[name] for name in ("p1", "p2", "t1", "t2")))
+        predictions, targets = ([y_pred[f"{kind}{view}"] for view in (1, 2)] for kind in "pt")
+        loss = self.pair_loss(*predictions, *map(ops.stop_gradient, targets))
         return loss / replicas.count()
 
     def _watch(self, z1: Any, z2: Any, correlation: Any) -> None:
@@ -204,54 +224,39 @@ class SiameseModel(keras.Model):
         self.embedding_std.update_state(monitor.embedding_std(z1, z2))
         self.effective_rank.update_state(rank, sample_weight=ops.cast(due, "float32"))
 
-    def train_step(self, *args: Any) -> Any:
-        """The backend's own step, then the predictor's rule and the target's moving average."""
-        if keras.backend.backend() != "jax":
-            logs = super().train_step(*args)
-            self._after_step()
-            return logs
-        logs, (trainable, non_trainable, *rest) = super().train_step(*args)
-        variables = (*self.trainable_variables, *self.non_trainable_variables)
-        values = (*trainable, *non_trainable)
-        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))) as scope:
-            self._after_step()
-        trainable = [scope.get_current_value(v) for v in self.trainable_variables]
-        non_trainable = [scope.get_current_value(v) for v in self.non_trainable_variables]
-        return logs, (trainable, non_trainable, *rest)
-
-    def _after_step(self) -> None:
-        if self.method.rule:
-            self.set_predictor()
+    def after_step(self) -> None:
+        """Sets W_p by the rule or symmetrises it, then moves the target."""
+        self.set_predictor()
         if self.config.symmetric:
-            for kernel, value in zip(
-                self.predictor_kernels, _as_tuple(predictors.symmetrize(*self.predictor_kernels)), strict=True
-            ):
+            values = predictors.symmetrize(*self.predictor_kernels)
+            values = values if isinstance(values, tuple) else (values,)
+            for kernel, value in zip(self.predictor_kernels, values, strict=True):
                 kernel.assign(value)
-        if self.target_backbone is not None:
-            self.update_target()
+        self.update_target()
 
     def update_target(self) -> None:
-        """The target's weights become tau * target + (1 - tau) * online, all of them."""
-        tau = self.config.tau
-        for target, online in self._target_pairs():
+        """All weights of the target become tau * target + (1 - tau) * online, where there is one."""
+        if self.target_backbone is None or self.target_projector is None:
+            return
+        tau = self.resolved.tau
+        targets = (*self.target_backbone.weights, *self.target_projector.weights)
+        onlines = (*self.backbone.weights, *self.projector.weights)
+        for target, online in zip(targets, onlines, strict=True):
             target.assign(tau * target + (1.0 - tau) * online)
 
     @full_precision()
     def set_predictor(self) -> None:
-        """W_p from F by the method's rule, after the first step and every `freq` from there."""
-        rule = self.method.rule if callable(self.method.rule) else getattr(predictors, self.method.rule)
-        options = {name: getattr(self.config, name) for name in self.method.rule_options}
+        """W_p from F by the method's rule, if it has one, after the first step and every `freq` from there."""
+        if self.method.rule is None:
+            return
+        rule = getattr(predictors, str(self.method.rule), self.method.rule)
         (kernel,) = self.predictor_kernels
 
         def ruled() -> Any:
-            return ops.transpose(rule(ops.convert_to_tensor(self.correlation), **options))
+            return ops.transpose(rule(ops.convert_to_tensor(self.correlation), **self.resolved.rule_options))
 
-        if self.config.freq == 1:
+        if self.resolved.freq == 1:
             kernel.assign(ruled())
         else:
-            due = ops.equal(ops.mod(self.steps - 1, self.config.freq), 0)
+            due = ops.equal(ops.mod(self.steps - 1, self.resolved.freq), 0)
             kernel.assign(ops.cond(due, ruled, lambda: ops.convert_to_tensor(kernel)))
-
-
-def _as_tuple(value: Any) -> tuple:
-    return value if isinstance(value, tuple) else (value,)

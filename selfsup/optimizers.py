@@ -8,8 +8,7 @@ import keras
 
 from selfsup.backend import replicas
 from selfsup.config import Config
-
-PREDICTOR = "predictor"
+from selfsup.networks.siamese import PREDICTOR
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ class CoupledSGD(keras.optimizers.SGD):
 
 def from_config(config: Config) -> CoupledSGD:
     """The optimizer of a run."""
-    groups = {}
-    if config.trains_predictor:
-        groups[PREDICTOR] = Group(config.predictor_learning_rate, config.predictor_weight_decay)
+    groups, resolved = {}, config.resolved
+    if resolved.trains_predictor:
+        groups[PREDICTOR] = Group(resolved.predictor_learning_rate, resolved.predictor_weight_decay)
     return CoupledSGD(config.learning_rate, config.momentum, config.weight_decay, groups)

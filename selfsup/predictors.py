@@ -1,7 +1,7 @@
 """Predictor rules: pure functions from the correlation F of the projections to the weight W_p.
 
-A rule takes F, float32 [D, D], and keyword options, and returns W_p, float32 [D, D], acting on columns:
-p = W_p z. Everything is `keras.ops`, so that every backend runs the same code.
+A rule takes F, float32 [D, D], and keyword options. It returns W_p, float32 [D, D], which acts on columns:
+p = W_p z. All functions use `keras.ops`, so that every backend runs the same code.
 """
 
 from typing import Any
@@ -12,44 +12,81 @@ from selfsup.backend.precision import full_precision
 from selfsup.linalg import largest_eigenvalue, square_root
 
 SPECTRUM_FLOOR = 1e-4
-"""Least eigenvalue that DirectPred gives W_p, as in Tian et al.'s published code."""
+"""Lower bound of DirectPred's eigenvalues of W_p, as in Tian et al.'s published code."""
 
 
 @full_precision()
 def correlation(z1: Any, z2: Any) -> Any:
-    """Mean of z z^T over the batch and both views, uncentred: [B, D] twice -> float32 [D, D].
+    """Computes the correlation of a batch: the mean of z z^T over the batch and both views, uncentred.
 
-    The published codes of both papers take it within each view; the report's text (under eq. 4) writes
-    a product across views.
+    The published codes of both papers use products within each view, as here; the report's text (under
+    eq. 4) writes a product across views.
+
+    Args:
+        z1, z2: projections of view 1 and view 2, [B, D].
+
+    Returns:
+        float32 [D, D], symmetric.
+
+    Example:
+        >>> matrix = correlation(ops.convert_to_tensor([[2.0, 0.0]]), ops.convert_to_tensor([[0.0, 4.0]]))
+        >>> [[float(entry) for entry in row] for row in matrix]
+        [[2.0, 0.0], [0.0, 8.0]]
     """
     z = ops.cast(ops.concatenate([z1, z2], axis=0), "float32")
     return ops.matmul(ops.transpose(z), z) / ops.cast(ops.shape(z)[0], "float32")
 
 
 def moving_average(average: Any, new: Any, rho: float, first: Any) -> Any:
-    """rho * average + (1 - rho) * new (report eq. 4), or just `new` where `first` is true."""
+    """Updates a moving average: rho * average + (1 - rho) * new (report eq. 4).
+
+    Args:
+        average: the average so far, of any shape.
+        new: the new value, of the same shape.
+        rho: decay, in [0, 1).
+        first: boolean scalar; if true, the result is `new`, so that the average does not start from zero.
+
+    Returns:
+        The updated average, of the same shape.
+
+    Example:
+        >>> float(moving_average(1.0, 2.0, rho=0.75, first=False))
+        1.25
+        >>> float(moving_average(1.0, 2.0, rho=0.75, first=True))
+        2.0
+    """
     return ops.where(first, new, rho * average + (1.0 - rho) * new)
 
 
 @full_precision()
 def directpred(correlation: Any, eps: float, spectrum: str = "normalized", solver: str = "eigh") -> Any:
-    """DirectPred: W_p has the eigenvectors of F, and the square roots of its eigenvalues s_j.
+    """DirectPred: W_p has the eigenvectors of F and the square roots of its eigenvalues s_j.
 
     With F = U diag(s) U^T, W_p = U diag(p) U^T where p_j is
       - "normalized": max(sqrt(s_j / max s) + eps, 1e-4), Tian et al. 2021 (arXiv:2102.06810) eq. 18 as
         their published code computes it;
       - "paper": sqrt(s_j) + eps * max s, the report's eq. 2.
-    Negative eigenvalues count as 0, and F = 0 gives a defined W_p (a multiple of the identity).
+    Negative eigenvalues count as 0. With "normalized", F = 0 gives a multiple of the identity. An F with
+    entries that are not finite counts as 0.
 
     Args:
-        correlation: F, [D, D]; its symmetric part counts.
-        eps: boost of all eigenvalues, which keeps small ones from vanishing.
+        correlation: F, [D, D]; only its symmetric part is used.
+        eps: boost of all eigenvalues, at least 0, which keeps small ones from vanishing.
         spectrum: "normalized" or "paper".
-        solver: "eigh" decomposes F; "newton_schulz" takes the square root of F / max s by matrix products
-            alone, within 1e-3 of it, and eps of at least 1e-4.
+        solver: "eigh" decomposes F. "newton_schulz" uses only matrix products: its W_p differs by at most
+            1e-3 in the spectral norm (relative to W_p for "paper"), and "normalized" raises eps to at least
+            1e-4.
+
+    Returns:
+        W_p, float32 [D, D], symmetric.
 
     Raises:
-        ValueError: an unknown `spectrum` or `solver`.
+        ValueError: `spectrum` or `solver` is unknown.
+
+    Example:
+        >>> weight = directpred(ops.diag([4.0, 1.0]), eps=0.1)
+        >>> [round(float(entry), 2) for entry in ops.diagonal(weight)]
+        [1.1, 0.6]
     """
     if spectrum not in ("normalized", "paper"):
         raise ValueError(f"spectrum must be normalized or paper, not {spectrum!r}")
@@ -87,12 +124,21 @@ def directcopy(correlation: Any, eps: float, norm: str = "fro") -> Any:
     """DirectCopy: W_p = F / ||F|| + eps * I (report eq. 5; Wang et al. 2021, arXiv:2110.04947).
 
     Args:
-        correlation: F, [D, D]; its symmetric part counts.
+        correlation: F, [D, D]; only its symmetric part is used. An F with entries that are not finite counts
+            as 0, for which W_p is eps * I.
         eps: weight of the identity.
         norm: "fro" (Frobenius) or "spectral" (the largest absolute eigenvalue).
 
+    Returns:
+        W_p, float32 [D, D], symmetric.
+
     Raises:
-        ValueError: an unknown `norm`.
+        ValueError: `norm` is unknown.
+
+    Example:
+        >>> weight = directcopy(ops.diag([4.0, 3.0]), eps=0.3)
+        >>> [round(float(entry), 2) for entry in ops.diagonal(weight)]
+        [1.1, 0.9]
     """
     if norm not in ("fro", "spectral"):
         raise ValueError(f"norm must be fro or spectral, not {norm!r}")
@@ -105,14 +151,22 @@ def directcopy(correlation: Any, eps: float, norm: str = "fro") -> Any:
 
 
 def symmetrize(*weights: Any) -> Any:
-    """The symmetric version of a predictor's weights.
+    """Makes a predictor symmetric.
 
-    One weight W [D, D] becomes (W + W^T) / 2. Two, W1 [H, D] and W2 [D, H] of W_p = W2 W1, become
-    W1' = (W1 + W2^T) / 2 and W2' = W1'^T, so that W2' W1' is symmetric. Keras kernels, which are the
-    transposes, may be given as they are: the formula is the same.
+    One weight W becomes (W + W^T) / 2. Two weights of W_p = W2 W1 become W1' = (W1 + W2^T) / 2 and
+    W2' = W1'^T, so that W2' W1' is symmetric. The formulas also hold for Keras kernels, which are the
+    transposes of the weights.
+
+    Args:
+        *weights: W [D, D], or W1 [H, D] and W2 [D, H].
 
     Returns:
-        The weight, or the pair.
+        The symmetric weight, or the pair of weights.
+
+    Example:
+        >>> weight = symmetrize(ops.convert_to_tensor([[1.0, 2.0], [0.0, 1.0]]))
+        >>> [[float(entry) for entry in row] for row in weight]
+        [[1.0, 1.0], [1.0, 1.0]]
     """
     if len(weights) == 1:
         return (weights[0] + ops.transpose(weights[0])) / 2.0
@@ -122,9 +176,10 @@ def symmetrize(*weights: Any) -> Any:
 
 
 def _unit_scale(matrix: Any) -> tuple[Any, Any]:
-    """`matrix` over its largest absolute entry, and that: keeps squares of tiny F in float32's range.
+    """Returns a matrix divided by its largest absolute entry, and that entry.
 
-    A matrix with entries that are not finite counts as 0: the loss tells of it, and `eigh` would raise.
+    The scaling keeps squares of a tiny F in float32's range. A matrix with entries that are not finite counts
+    as 0, because `eigh` would raise an error; the loss reveals the divergence.
     """
     matrix = ops.cast(matrix, "float32")
     matrix = ops.where(ops.all(ops.isfinite(matrix)), matrix, 0.0)

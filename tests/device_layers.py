@@ -1,4 +1,4 @@
-"""Batch norm on two virtual CPU devices of TensorFlow, against NumPy."""
+"""Compares batch norm on two virtual CPU devices of TensorFlow with NumPy."""
 
 import keras
 import numpy as np
@@ -11,7 +11,7 @@ MOMENTUM, EPSILON = 0.9, 1e-5
 
 
 def on_two_devices(x: np.ndarray, synchronized: bool, affine: bool) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Outputs of two halves of a batch, one on each device, and the moving statistics after it."""
+    """Outputs of the halves of a batch, one on each device, and the moving statistics afterwards."""
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     halves = np.split(x, 2)
     with strategy.scope():
@@ -22,9 +22,9 @@ def on_two_devices(x: np.ndarray, synchronized: bool, affine: bool) -> tuple[np.
         inputs = strategy.experimental_distribute_values_from_function(
             lambda context: tf.constant(halves[context.replica_id_in_sync_group])
         )
-        outputs = tf.function(lambda: strategy.run(lambda part: layer(part, training=True), (inputs,)))()
+        outputs = tf.function(lambda: strategy.run(lambda half: layer(half, training=True), (inputs,)))()
     moving = [keras.ops.convert_to_numpy(v) for v in (layer.moving_mean, layer.moving_variance)]
-    return np.concatenate([part.numpy() for part in outputs.values]), moving
+    return np.concatenate([output.numpy() for output in outputs.values]), moving
 
 
 def normalised(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -40,9 +40,10 @@ def main() -> None:
         x = rng.normal(2, 3, shape).astype(np.float32)
         for synchronized in (True, False):
             outputs, (moving_mean, moving_variance) = on_two_devices(x, synchronized, affine)
-            parts = [normalised(part) for part in ([x] if synchronized else np.split(x, 2))]
+            groups = [normalised(rows) for rows in ([x] if synchronized else np.split(x, 2))]
             expected, mean, variance = (
-                join([part[i] for part in parts]) for i, join in enumerate((np.concatenate, average, average))
+                join([group[i] for group in groups])
+                for i, join in enumerate((np.concatenate, average, average))
             )
             np.testing.assert_allclose(outputs, expected, atol=1e-5)
             np.testing.assert_allclose(moving_mean, (1 - MOMENTUM) * mean, atol=1e-5)

@@ -9,7 +9,8 @@ import pytest
 from keras import ops
 from PIL import Image, ImageEnhance
 
-from selfsup import augment
+from selfsup import augment, pixels
+from selfsup.augment import Augmentation
 
 PLAIN = {"flip": False, "jitter": False, "grey": False, "top": 0, "left": 0, "height": 32, "width": 32}
 COLOUR = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.0, "order": [0, 1, 2, 3]}
@@ -39,8 +40,8 @@ def apply(images, **drawn):
         else:
             dtype = bool if name in ("flip", "jitter", "grey") else np.float32
             full[name] = np.broadcast_to(value, (count,)).astype(dtype)
-    pixels = images.astype(np.float32) / 255
-    return numpy(augment.transform(pixels, {k: ops.convert_to_tensor(v) for k, v in full.items()}))
+    values = images.astype(np.float32) / 255
+    return numpy(pixels.transform(values, {k: ops.convert_to_tensor(v) for k, v in full.items()}))
 
 
 def pillow(images, function):
@@ -117,8 +118,8 @@ def test_the_order_of_adjustments_is_each_images_own(rng):
     orders = np.array([[0, 1, 2, 3], [2, 0, 3, 1]])
     adjust = {
         "brightness": lambda x, f: np.clip(x * f, 0, 1),
-        "contrast": lambda x, f: np.clip((x @ augment.LUMA).mean() * (1 - f) + x * f, 0, 1),
-        "saturation": lambda x, f: np.clip((x @ augment.LUMA)[..., None] * (1 - f) + x * f, 0, 1),
+        "contrast": lambda x, f: np.clip((x @ pixels.LUMA).mean() * (1 - f) + x * f, 0, 1),
+        "saturation": lambda x, f: np.clip((x @ pixels.LUMA)[..., None] * (1 - f) + x * f, 0, 1),
         "hue": lambda x, f: np.array(
             [[colorsys.hsv_to_rgb((h + f) % 1, s, v) for h, s, v in row]
              for row in [[colorsys.rgb_to_hsv(*p) for p in line] for line in x]]
@@ -153,7 +154,7 @@ def torchvisions_crop(draw):
 def test_statistics_of_many_draws(rng):
     count = 40_000
     numbers = rng.uniform(size=(count, augment._COLUMNS)).astype(np.float32)
-    drawn = {name: numpy(value) for name, value in augment.parameters(numbers, 32).items()}
+    drawn = {name: numpy(value) for name, value in Augmentation().parameters(numbers, 32).items()}
     draw = random.Random(0)
     reference = np.array([torchvisions_crop(draw) for _ in range(count)], float)
     found = np.stack([drawn[name] for name in ("top", "left", "height", "width")], axis=1)
@@ -213,8 +214,7 @@ def test_compiled_views_equal_those_of_single_operations(rng, batch):
         compiled = partial(tf.function, jit_compile=True, autograph=False)
 
     def views(images, numbers):
-        pixels = ops.cast(images, "float32") / 255.0
-        return augment.transform(pixels, augment.parameters(numbers, 32))
+        return pixels.transform(ops.cast(images, "float32") / 255.0, Augmentation().parameters(numbers, 32))
 
     coarse = rng.integers(0, 256, (batch, 4, 4, 3), np.uint8)
     images = coarse.repeat(8, axis=1).repeat(8, axis=2)
@@ -227,10 +227,10 @@ def test_compiled_views_equal_those_of_single_operations(rng, batch):
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_parts_of_a_batch_get_the_views_of_the_whole(rng):
+def test_shards_of_a_batch_get_the_views_of_the_whole(rng):
     images = rng.integers(0, 256, (8, 32, 32, 3), np.uint8)
     whole = augment.two_views(images, 3)
-    parts = [augment.two_views(images[4 * i : 4 * i + 4], 3, part=i, parts=2) for i in range(2)]
-    for view, halves in zip(whole, zip(*parts, strict=True), strict=True):
+    shards = [Augmentation()(images[4 * i : 4 * i + 4], 3, shard=i, shards=2) for i in range(2)]
+    for view, halves in zip(whole, zip(*shards, strict=True), strict=True):
         found = np.concatenate([ops.convert_to_numpy(half) for half in halves])
         np.testing.assert_allclose(found, ops.convert_to_numpy(view), atol=1e-5)

@@ -16,7 +16,7 @@ def save(folder, steps, identity=IDENTITY):
     return checkpoints.save(folder, identity, Checkpoint(steps, arrays))
 
 
-def test_what_is_saved_comes_back_and_the_last_two_are_kept(tmp_path):
+def test_a_checkpoint_is_read_back_and_the_last_two_are_kept(tmp_path):
     for steps in (5, 10, 1000):
         save(tmp_path, steps)
     assert [p.name for p in checkpoints.found(tmp_path)] == [
@@ -32,7 +32,7 @@ def test_no_checkpoint_is_none(tmp_path):
     assert checkpoints.latest(tmp_path, IDENTITY) is None
 
 
-def test_the_one_before_serves_where_the_newest_is_damaged(tmp_path, capsys):
+def test_the_previous_checkpoint_replaces_a_damaged_one(tmp_path, capsys):
     save(tmp_path, 1)
     newest = save(tmp_path, 2)
     newest.write_bytes(newest.read_bytes()[:-7])
@@ -42,13 +42,13 @@ def test_the_one_before_serves_where_the_newest_is_damaged(tmp_path, capsys):
     assert warning.count("\n") == 1
 
 
-def test_a_newer_one_that_could_not_be_used_gives_way(tmp_path):
+def test_checkpoints_of_later_steps_are_deleted(tmp_path):
     for steps in (10, 20, 15):
         save(tmp_path, steps)
     assert [path.stem[-2:] for path in checkpoints.found(tmp_path)] == ["15", "10"]
 
 
-def test_damaged_ones_alone_are_an_error_that_says_what_to_do(tmp_path):
+def test_only_damaged_checkpoints_are_an_error(tmp_path):
     for steps in (1, 2):
         save(tmp_path, steps).write_bytes(b"")
     with pytest.raises(InputError, match=r"none of the 2 checkpoints .* delete .* --overwrite"):
@@ -57,11 +57,13 @@ def test_damaged_ones_alone_are_an_error_that_says_what_to_do(tmp_path):
 
 def test_a_checkpoint_of_another_run_is_not_used(tmp_path):
     path = save(tmp_path, 3, {**IDENTITY, "seed": 1, "data": "0000"})
-    with pytest.raises(checkpoints.DamagedError, match="of a run with seed 1, here 0; data 0000, here ffff"):
+    with pytest.raises(
+        checkpoints.DamagedError, match="a checkpoint of a run with seed 1, here 0; data 0000, here ffff"
+    ):
         checkpoints.read(path, IDENTITY)
 
 
-def test_a_full_disk_leaves_the_one_before(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path, monkeypatch):
     save(tmp_path, 1)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
 
@@ -74,7 +76,7 @@ def test_a_full_disk_leaves_the_one_before(tmp_path, monkeypatch):
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
-def test_no_bit_can_flip_and_no_byte_be_lost_unnoticed(tmp_path):
+def test_every_flipped_bit_and_lost_byte_is_detected(tmp_path):
     path = save(tmp_path, 3)
     content = path.read_bytes()
     places = range(len(content))

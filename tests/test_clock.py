@@ -1,18 +1,17 @@
 import time
 
-import keras
 import pytest
 
-from selfsup.utils.clock import Clock
+from selfsup.utils.clock import Clock, duration
 
 
-def test_inner_parts_are_counted_once():
+def test_nested_phases_are_counted_once():
     clock = Clock()
-    with clock.part("outer"):
+    with clock.phase("outer"):
         time.sleep(0.02)
-        with clock.part("inner"):
+        with clock.phase("inner"):
             time.sleep(0.05)
-    with clock.part("inner"):
+    with clock.phase("inner"):
         time.sleep(0.01)
     assert clock.seconds["inner"] == pytest.approx(0.06, abs=0.02)
     assert clock.seconds["outer"] == pytest.approx(0.02, abs=0.01)
@@ -20,41 +19,28 @@ def test_inner_parts_are_counted_once():
     assert sum(v for k, v in total.items() if k != "total") == pytest.approx(total["total"], abs=0.005)
 
 
-def test_a_callback_is_watched():
-    class Slow(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            time.sleep(0.03)
-            self.seen = epoch
-
-    clock, callback = Clock(), Slow()
-    assert clock.watch(callback, "slow") is callback
-    callback.on_epoch_end(3)
-    callback.on_train_begin()
-    assert callback.seen == 3
-    assert clock.seconds["slow"] == pytest.approx(0.03, abs=0.02)
-
-
 def test_seconds_can_be_moved():
     clock = Clock()
-    with clock.part("steps"):
+    with clock.phase("steps"):
         time.sleep(0.02)
     clock.move(0.015, "steps", "compile")
     assert clock.seconds["compile"] == 0.015
     assert clock.seconds["steps"] == pytest.approx(0.005, abs=0.01)
 
 
-def test_a_clock_goes_on_from_its_state():
+def test_a_clock_continues_from_its_state():
     before = Clock()
-    with before.part("load"):
+    with before.phase("load"):
         time.sleep(0.02)
-    with before.part("steps"):
+    with before.phase("steps"):
         time.sleep(0.03)
-        with before.part("checkpoints"):
+        with before.phase("checkpoints"):
             time.sleep(0.01)
-            state = before.state()  # the open parts count as far as they are
+            state = before.state()  # open phases count up to now
+    assert all(value.dtype == "float64" and value.shape == () for value in state.values())
     clock = Clock()
     clock.restore(state)
-    with clock.part("load"):
+    with clock.phase("load"):
         time.sleep(0.02)
     total = clock.total()
     assert total["load"] == pytest.approx(0.04, abs=0.01)
@@ -62,3 +48,19 @@ def test_a_clock_goes_on_from_its_state():
     assert total["checkpoints"] == pytest.approx(0.01, abs=0.008)
     assert total["total"] == pytest.approx(0.08, abs=0.03)
     assert sum(v for k, v in total.items() if k != "total") == pytest.approx(total["total"], abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (5, "5 s"),
+        (89.4, "89 s"),
+        (90, "2 min"),
+        (600, "10 min"),
+        (5399, "1 h 30 min"),
+        (12_000, "3 h 20 min"),
+    ],
+)
+def test_duration(seconds, text):
+    assert duration(seconds) == text

@@ -1,33 +1,66 @@
 import json
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from selfsup.config import METHODS, Config
+from selfsup import cli
+from selfsup.config import METHODS, OPTIONS, Config, Method
 from selfsup.reproduction.registry import EXPERIMENTS, PRESETS, make_config
 from selfsup.utils.errors import InputError
-from selfsup.utils.options import OPTIONS
 
 
 def test_the_default_is_the_reports_setting():
-    config = Config()
-    assert (config.method, config.ema, config.tau, config.eps, config.rho) == (
-        "directpred",
-        True,
-        0.996,
-        0.1,
-        0.3,
-    )
+    config, resolved = Config(), Config().resolved
+    assert (resolved.method, resolved.ema, resolved.tau, resolved.rho) == ("directpred", True, 0.996, 0.3)
+    assert resolved.rule_options == {"eps": 0.1, "spectrum": "normalized", "solver": "eigh"}
     assert (config.learning_rate, config.momentum, config.weight_decay) == (0.03, 0.9, 4e-4)
     assert (config.batch_size, config.epochs, config.width, config.dataset) == (128, 100, 64, "cifar10")
-    assert (Config(method="directcopy").eps, Config(method="directcopy").rho) == (0.3, 0.5)
+    copy = Config(method="directcopy").resolved
+    assert (copy.rule_options["eps"], copy.rho) == (0.3, 0.5)
 
 
-def test_every_field_has_an_option_in_the_same_order():
-    explained = [name for name in OPTIONS if name != "experiment"]
-    assert explained == [f.name for f in fields(Config) if f.name != "experiment"]
+def test_every_field_is_explained():
+    assert set(OPTIONS) == {f.name for f in fields(Config)} - {"rule_options"}
+    assert all(option.help for option in OPTIONS.values())
+
+
+def test_given_and_resolved_values_are_two_things():
+    assert Config().eps is None
+    byol = replace(Config(), method="byol")
+    assert (byol.resolved.method, byol.resolved.rule_options) == ("byol", {})
+    assert replace(Config(tau=0.9), epochs=3).resolved.tau == 0.9
+    plain = replace(Config(method="byol"), ema=False)
+    assert (plain.resolved.method, plain.resolved.tau, plain.to_dict()["tau"]) == ("simsiam", 0.0, None)
+    assert replace(Config(), ema=False).resolved.ema is False
+    with pytest.raises(InputError, match="tau"):
+        replace(Config(tau=0.9), ema=False)
+
+
+def test_numpy_numbers_and_paths_are_values():
+    config = Config(width=np.int64(8), eps=np.float32(0.5), ema=np.bool_(False), dataset=Path("x.npz"))
+    assert config == Config(width=8, eps=0.5, ema=False, dataset="x.npz")
+    assert json.loads(json.dumps(config.to_dict())) == config.to_dict()
+
+
+def test_a_rule_with_options_that_only_it_has(monkeypatch):
+    method = Method("a power of F", rule=lambda f, alpha: f, rule_options={"alpha": 0.5})
+    monkeypatch.setitem(METHODS, "power", method)
+    assert Config(method="power").resolved.rule_options == {"alpha": 0.5}
+    config = Config(method="power", rule_options={"alpha": 0.7})
+    assert config.resolved.rule_options == {"alpha": 0.7}
+    assert Config(**json.loads(json.dumps(config.to_dict()))) == config
+    assert config.fingerprint != Config(method="power").fingerprint
+    parsed = cli.CommandLine("", {}).parse(["run", "--method=power", "--alpha=0.7"])[1]
+    assert Config(**parsed) == config
+    for bad in ({"alpha": "much"}, {"beta": 1.0}):
+        with pytest.raises(InputError, match=next(iter(bad))):
+            Config(method="power", rule_options=bad)
+    with pytest.raises(InputError, match="alpha does not apply"):
+        Config(rule_options={"alpha": 0.7})
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -84,8 +117,8 @@ def test_experiments_are_the_cells_of_the_tables():
     tuned = make_config(experiment="simsiam_symmetric_tuned")
     assert (tuned.learning_rate, tuned.predictor_learning_rate) == (0.2, 2.0)
     assert (tuned.weight_decay, tuned.predictor_weight_decay) == (0.0, 4e-4)
-    assert make_config(experiment="directpred_freq5").freq == 5
-    assert make_config(experiment="directpred_noema").tau is None
+    assert make_config(experiment="directpred_freq5").resolved.freq == 5
+    assert make_config(experiment="directpred_noema").resolved.tau == 0
     assert EXPERIMENTS["directpred"].published == 84.7
     assert EXPERIMENTS["directpred_deep"].published_reused == 80.7
 

@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 
 from selfsup import cli
 from selfsup.commands import run
-from selfsup.config import METHODS, RULE_OPTIONS, Config
+from selfsup.config import METHODS, OPTIONS, Config
 from selfsup.utils.errors import InputError
-from selfsup.utils.options import OPTION_GROUPS, OPTIONS, Option
+from selfsup.utils.options import Option, as_plain
 
-FIELDS = {name: option for group in OPTION_GROUPS.values() for name, option in group.items()}
+FIELDS = {name: OPTIONS[name] for name in cli.FIELDS}
+RULE_FIELDS = ("eps", "spectrum", "solver", "norm")
 
 
 def parse(*flags: str) -> dict:
@@ -47,7 +48,7 @@ def configs(draw: st.DrawFn) -> Config:
     """Any valid config: fields that do not apply to the method are left out."""
     chosen = draw(st.fixed_dictionaries({}, optional={n: valid(n, o) for n, o in FIELDS.items()}))
     method = METHODS[chosen.get("method", Config.method)]
-    for name in RULE_OPTIONS:
+    for name in RULE_FIELDS:
         if name not in method.rule_options:
             chosen.pop(name, None)
     if not method.rule:

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from selfsup.data import datasets, shapes
+from selfsup.data.batches import batches
 from selfsup.utils.errors import InputError
 
 
@@ -25,7 +26,7 @@ def save(path, **changes):
     return str(path)
 
 
-def test_npz_as_keras_datasets_lays_it_out(tmp_path):
+def test_npz_in_the_layout_of_keras_datasets(tmp_path):
     name = save(tmp_path / "a.npz", y_train=np.array([[0], [1], [2], [0], [1], [2]], np.uint8))
     data = datasets.load_dataset(name)
     assert data.x_train.shape == (6, 32, 32, 3)
@@ -34,7 +35,7 @@ def test_npz_as_keras_datasets_lays_it_out(tmp_path):
     assert data.note == ""
 
 
-def test_other_sizes_and_grey_are_resized_with_a_word(tmp_path):
+def test_other_sizes_and_grey_are_resized_with_a_note(tmp_path):
     grey = np.arange(6 * 28 * 28, dtype=np.uint8).reshape(6, 28, 28)
     data = datasets.load_dataset(save(tmp_path / "a.npz", x_train=grey, x_test=grey[:3, ..., None]))
     assert data.x_train.shape == (6, 32, 32, 3)
@@ -44,7 +45,7 @@ def test_other_sizes_and_grey_are_resized_with_a_word(tmp_path):
     np.testing.assert_array_equal(data.x_train[0], expected)
 
 
-def test_mean_and_std_are_the_training_images(tmp_path, rng):
+def test_mean_and_std_are_of_the_training_images(tmp_path, rng):
     images = rng.integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
     data = datasets.load_dataset(save(tmp_path / "a.npz", x_train=images))
     np.testing.assert_allclose(data.mean, (images / 255).mean((0, 1, 2)), atol=1e-4)
@@ -70,7 +71,10 @@ def test_fingerprint_is_of_every_byte(tmp_path):
         ({"y_train": np.zeros(6, int)}, "two classes"),
         ({"y_train": np.array([-1, 0, 1, 2, 0, 1])}, "from 0"),
         ({"y_test": np.array([0, 1, 9])}, "y_test has classes"),
-        ({"x_test": np.zeros((0, 32, 32, 3), np.uint8), "y_test": np.zeros(0, int)}, "must hold images"),
+        (
+            {"x_test": np.zeros((0, 32, 32, 3), np.uint8), "y_test": np.zeros(0, int)},
+            "must both contain images",
+        ),
         ({"y_train": np.array([{}] * 6)}, "cannot be read"),
     ],
 )
@@ -98,13 +102,16 @@ def test_missing_paths(name):
 
 def test_batches_are_a_pure_function_of_seed_and_epoch():
     def epoch(seed, start):
-        return [b[0].tolist() for b in itertools.islice(datasets.batches(10, 4, seed, start), 2)]
+        return [b[0].tolist() for b in itertools.islice(batches(10, 4, seed, start), 2)]
 
     assert epoch(0, 1) == epoch(0, 1) != epoch(0, 0)
     assert epoch(1, 0) != epoch(0, 0)
-    two = [b[0].tolist() for b in itertools.islice(datasets.batches(10, 4, 0), 4)]
+    two = [b[0].tolist() for b in itertools.islice(batches(10, 4, 0), 4)]
     assert two == epoch(0, 0) + epoch(0, 1)
     assert len({i for b in epoch(0, 0) for i in b}) == 8
+    assert next(batches(10, 4, 0, epoch=1, position=1))[0].tolist() == epoch(0, 1)[1]
+    with pytest.raises(ValueError, match="a batch of 4 cannot be drawn from 3 images"):
+        next(batches(3, 4, 0))
 
 
 def test_shapes_are_seeded_and_balanced():
@@ -118,7 +125,7 @@ def test_shapes_are_seeded_and_balanced():
     assert np.bincount(data.y_test).tolist() == [200] * 10
 
 
-def test_shapes_colours_carry_no_label():
+def test_colours_of_shapes_do_not_reveal_the_class():
     labels = np.arange(4000) % 10
     images = shapes.draw(labels, np.random.default_rng(0)) / 255
     colours = np.array([images[labels == k].mean((0, 1, 2)) for k in range(10)])

@@ -13,13 +13,13 @@ ROOT = Path(selfsup.__file__).resolve().parent.parent
 
 
 @pytest.mark.parametrize(
-    ("before", "wish", "asked"),
+    ("imported", "setting", "asked"),
     [("", None, True), ("tensorflow", None, False), ("tensorflow", "0", True)],
 )
-def test_whether_tensorflow_came_before_the_wish_for_onednn(before, wish, asked):
+def test_whether_tensorflow_was_imported_before_onednn_was_enabled(imported, setting, asked):
     environment = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
-    environment |= {"TF_ENABLE_ONEDNN_OPTS": wish} if wish else {}
-    code = f"import sys; sys.modules[{before!r}] = sys\nimport selfsup; print(selfsup.ASKED_FOR_ONEDNN)"
+    environment |= {"TF_ENABLE_ONEDNN_OPTS": setting} if setting else {}
+    code = f"import sys; sys.modules[{imported!r}] = sys\nimport selfsup; print(selfsup.ASKED_FOR_ONEDNN)"
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(asked)
@@ -40,9 +40,9 @@ def test_cpus_that_lack_onednn(monkeypatch, flags, asked, lacks):
     assert devices.lacks_onednn() == (lacks and keras.backend.backend() == "tensorflow")
 
 
-@pytest.mark.parametrize(("cores", "words"), [(1, "CPU (a CPU, 1 core)"), (2, "CPU (a CPU, 2 cores)")])
-def test_a_cpu_in_words(monkeypatch, cores, words):
+@pytest.mark.parametrize(("cores", "text"), [(1, "CPU (a CPU, 1 core)"), (2, "CPU (a CPU, 2 cores)")])
+def test_a_cpu_as_text(monkeypatch, cores, text):
     monkeypatch.setattr(devices, "_cpu", lambda: {"model": "a CPU", "flags": []})
     monkeypatch.setattr(devices, "_cores", lambda: cores)
     monkeypatch.setattr(devices, "on_gpu", lambda: False)
-    assert devices.describe_device() == words
+    assert devices.describe_device() == text

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.mark.parametrize(
     ("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
-def test_a_signal_is_raised_at_once_or_after_the_block(signum, status):
+def test_a_signal_is_raised_immediately_or_after_the_block(signum, status):
     before = signal.getsignal(signum)
     with pytest.raises(Interrupted) as stop, Interruption():
         os.kill(os.getpid(), signum)
@@ -31,7 +31,7 @@ def test_a_signal_is_raised_at_once_or_after_the_block(signum, status):
     assert signal.getsignal(signum) is before
 
 
-def test_a_second_ctrl_c_ends_even_native_code_at_once():
+def test_a_second_ctrl_c_ends_even_native_code_immediately():
     code = (
         "import hashlib, os, signal, threading\n"
         "from selfsup.utils.interrupts import Interruption\n"
@@ -47,7 +47,7 @@ def test_a_second_ctrl_c_ends_even_native_code_at_once():
     assert "stopping after this step" in done.stderr
 
 
-def test_a_signal_that_is_ignored_stays_so():
+def test_an_ignored_signal_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with Interruption() as interruption:

@@ -30,7 +30,7 @@ def test_outputs_and_moving_statistics_equal_keras(rng, training):
 
 def test_gradients_equal_keras(rng):
     if keras.backend.backend() != "tensorflow":
-        pytest.skip("only TensorFlow has the fused op")
+        pytest.skip("only TensorFlow has the fused operation")
     import tensorflow as tf
 
     ours, stock = pair(rng)
@@ -70,7 +70,7 @@ def test_momentum_one_leaves_the_statistics_alone(rng):
 )
 def test_convolution_and_its_gradients_equal_keras(rng, channels, filters, pixels, size, stride):
     if keras.backend.backend() != "tensorflow" or on_gpu():
-        pytest.skip("only on TensorFlow and CPUs is it another")
+        pytest.skip("differs from Keras only on TensorFlow and CPUs")
     import tensorflow as tf
 
     options = {"strides": stride, "padding": "same", "use_bias": False}
@@ -95,13 +95,13 @@ def test_convolution_and_its_gradients_equal_keras(rng, channels, filters, pixel
         assert np.linalg.norm(a - b) <= 0.01 * np.linalg.norm(b)
 
 
-def test_convolutions_of_many_pixels_or_in_float32_are_keras_own(rng):
+def test_convolutions_of_many_pixels_or_in_float32_are_keras():
     x = ops.ones((1, 8, 8, 64), "bfloat16")
     assert not Conv2D(4, 3, padding="same", dtype="mixed_bfloat16")._by_products(x)
     assert not Conv2D(4, 3, padding="same", dtype="float32")._by_products(ops.ones((1, 4, 4, 64)))
 
 
 @pytest.mark.parametrize("shape", [(1, 7, 7, 64), (1, 4, 8, 64)])
-def test_convolutions_of_other_shapes_are_keras_own(shape):
+def test_convolutions_of_other_shapes_are_keras(shape):
     layer = Conv2D(4, 3, strides=2, padding="same", dtype="mixed_bfloat16")
     assert not layer._by_products(ops.ones(shape, "bfloat16"))

@@ -1,4 +1,4 @@
-"""Two machines, as two processes on the loopback: one run, one set of records, one end."""
+"""Two machines, as two processes on the loopback interface, that make one run with one set of records."""
 
 import json
 import signal
@@ -20,7 +20,7 @@ needs_jax = pytest.mark.skipif(find_spec("jax") is None, reason="jax is not inst
 
 
 def both(script, *arguments, own=((), ())):
-    """Starts the script on two machines; `own` are the arguments of each."""
+    """Starts the script on two machines; `own` holds the extra arguments of each."""
     address = f"127.0.0.1:{free_port()}"
     if script == "shallow_run.py":
         where = [(f"--machine={i}/2", f"--coordinator={address}") for i in (1, 2)]
@@ -41,7 +41,7 @@ def test_two_machines_take_the_steps_of_one(tmp_path):
 
 @needs_jax
 @pytest.mark.reliability
-def test_a_run_on_two_machines_stops_on_both_and_goes_on(tiny_npz, tmp_path):
+def test_a_run_on_two_machines_stops_on_both_and_resumes(tiny_npz, tmp_path):
     folders = [tmp_path / name for name in ("first", "second")]
     command = ("shallow_run.py", 1, f"--dataset={tiny_npz}", *RUN)
     own = [(f"--workdir={folder}",) for folder in folders]
@@ -59,7 +59,7 @@ def test_a_run_on_two_machines_stops_on_both_and_goes_on(tiny_npz, tmp_path):
     assert "epoch" not in unsaid
     assert not folders[1].exists()
     assert read_result(folders[0]).accuracy["linear"] > 50
-    for process in both(*command, own=own):  # finished: both only read
+    for process in both(*command, own=own):  # the run is finished: both only read its result
         finish(process)
 
 
@@ -68,7 +68,7 @@ def test_a_run_on_two_machines_stops_on_both_and_goes_on(tiny_npz, tmp_path):
 def test_machines_that_differ_are_refused(tiny_npz, tmp_path):
     command = ("shallow_run.py", 1, f"--dataset={tiny_npz}", f"--workdir={tmp_path / 'run'}", *RUN)
     for own, message in (
-        (((), ("--seed=1",)), "machine 2 has another seed than machine 1"),
+        (((), ("--seed=1",)), "seed of machine 2 differs from machine 1's"),
         (((), ("--dataset=nowhere.npz",)), "no file nowhere.npz"),
     ):
         for process in both(*command, own=own):
@@ -79,7 +79,7 @@ def test_machines_that_differ_are_refused(tiny_npz, tmp_path):
         assert not (tmp_path / "run").exists()
 
 
-def test_bad_machines_get_one_line(monkeypatch):
+def test_invalid_machines_get_one_line(monkeypatch):
     with pytest.raises(InputError, match="machine must be I/N"):
         Machines.connect("3/2")
     if keras.backend.backend() == "jax":
@@ -93,7 +93,7 @@ def test_bad_machines_get_one_line(monkeypatch):
         Machines.connect()
 
 
-def test_one_machine_is_alone(tmp_path):
+def test_a_single_machine(tmp_path):
     machines = Machines.connect("1/1")
     assert machines.largest(3, 0) == (3, 0)
     assert machines.together(lambda: 5) == 5

@@ -106,7 +106,7 @@ def test_the_rule_sets_w_p_from_f(method, views):
     model = build(method=method)
     step(model, views)
     f = ops.convert_to_numpy(model.correlation)
-    expected = getattr(predictors, method)(f, model.config.eps)
+    expected = getattr(predictors, method)(f, model.resolved.rule_options["eps"])
     np.testing.assert_allclose(model.predictor_weight(), ops.convert_to_numpy(expected), atol=1e-4)
 
 
@@ -196,3 +196,13 @@ def test_a_rule_of_ones_own(monkeypatch, views):
     model = build(method="half")
     step(model, views)
     np.testing.assert_allclose(model.predictor_weight(), 0.5 * np.eye(128))
+
+
+def test_an_epoch_without_a_sample_of_the_rank_has_none(images):
+    model = build()
+    model.rank_every = 3
+    ranks = model.fit(images, batch_size=4, epochs=2, shuffle=False, verbose=0).history["effective_rank"]
+    assert np.isfinite(ranks[0])
+    assert ranks[1] > 0  # step 3 is in the second epoch
+    model.rank_every = 1000
+    assert np.isnan(model.fit(images, batch_size=4, shuffle=False, verbose=0).history["effective_rank"][0])

@@ -1,4 +1,4 @@
-"""Two devices take the steps of one: every variable, on both backends, in float64."""
+"""Two devices take the same steps as one: all variables, on both backends, in float64."""
 
 import os
 import signal
@@ -56,7 +56,7 @@ def assert_same(ours, theirs, tolerance):
     assert ours.keys() == theirs.keys()
     for name, expected in theirs.items():
         distance = np.linalg.norm(ours[name] - expected)
-        if "/bias" in name or "_bias_" in name:  # batch norm takes it out again: its gradient is rounding
+        if "/bias" in name or "_bias_" in name:  # batch norm cancels it: its gradient is rounding noise
             assert distance < 1e-6, name
         else:
             assert distance <= tolerance * np.linalg.norm(expected), name
@@ -76,7 +76,7 @@ def test_two_devices_take_the_steps_of_one(backend, name, tmp_path):
 
 @pytest.mark.reliability
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_a_run_may_go_on_with_another_number_of_devices(backend, tiny_npz, tmp_path):
+def test_a_run_may_resume_with_another_number_of_devices(backend, tiny_npz, tmp_path):
     if find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
 
@@ -101,9 +101,9 @@ def test_a_run_may_go_on_with_another_number_of_devices(backend, tiny_npz, tmp_p
         assert found.accuracy == pytest.approx(expected.accuracy, abs=7)  # two of 32 images
 
 
-def test_batch_norm_over_the_batch_and_over_each_part_of_it():
+def test_batch_norm_over_the_batch_and_over_the_rows_of_each_device():
     if keras.backend.backend() != "tensorflow":
-        pytest.skip("JAX has one batch norm, over the whole batch")
+        pytest.skip("JAX normalises over the whole batch")
     finish(start("device_layers.py"))
 
 
@@ -114,13 +114,13 @@ def devices(size):
 
 
 @pytest.mark.parametrize("wanted", ["0", "-1", "two", "", "1.5"])
-def test_a_number_of_devices_that_is_none(wanted):
+def test_an_invalid_number_of_devices(wanted):
     with pytest.raises(InputError, match="all or a whole number"):
         Devices(wanted, Machines())
 
 
-def test_more_devices_than_there_are():
-    with pytest.raises(InputError, match=rf"64 asked for, but there is {len(local_devices())} \("):
+def test_too_many_devices():
+    with pytest.raises(InputError, match=rf"64 requested, but only {len(local_devices())} available \("):
         Devices(64, Machines())
 
 
@@ -136,7 +136,7 @@ def test_batches_are_shared_equally():
         devices(3).check(Config(batch_size=128))
 
 
-def test_bn_groups_are_the_devices():
+def test_bn_groups_must_equal_the_number_of_devices():
     with pytest.raises(InputError, match="bn_groups"):
         devices(2).check(Config(bn_groups=4))
     assert Config().fingerprint == Config(bn_groups=1).fingerprint != Config(bn_groups=2).fingerprint

@@ -2,8 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from selfsup import linalg as square_root
-from selfsup import predictors
+from selfsup import linalg, predictors
 
 Z = np.ones((4, 3), np.float32)
 F = np.eye(3, dtype=np.float32)
@@ -11,8 +10,8 @@ PRODUCTS = {
     "correlation": lambda: predictors.correlation(Z, Z),
     "eigh": lambda: predictors.directpred(F, 0.1),
     "newton_schulz": lambda: predictors.directpred(F, 0.1, solver="newton_schulz"),
-    "square root": lambda: square_root.square_root(F),
-    "largest eigenvalue": lambda: square_root.largest_eigenvalue(F),
+    "square root": lambda: linalg.square_root(F),
+    "largest eigenvalue": lambda: linalg.largest_eigenvalue(F),
 }
 
 

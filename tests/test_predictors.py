@@ -15,7 +15,7 @@ def random_correlation(rng, dims=16, rank=None, scale=1.0):
 
 
 def directpred_by_svd(f, eps, spectrum):
-    """An independent way: for a positive matrix the singular vectors are the eigenvectors."""
+    """An independent computation: singular vectors of a positive matrix are its eigenvectors."""
     u, s, _ = np.linalg.svd(f.astype(np.float64))
     if spectrum == "normalized":
         p = np.maximum(np.sqrt(s / s.max()) + eps, 1e-4)
@@ -53,7 +53,7 @@ def test_collapsed_f_gives_a_multiple_of_the_identity(rule):
 
 @pytest.mark.parametrize("rule", [predictors.directpred, predictors.directcopy])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_f_that_is_not_finite_raises_nothing(rule, value):
+def test_an_f_that_is_not_finite_raises_no_error(rule, value):
     f = np.eye(4, dtype=np.float32)
     f[0, 1] = value
     np.testing.assert_allclose(numpy(rule(f, 0.1)), 0.1 * np.eye(4), atol=1e-6)

@@ -12,7 +12,7 @@ def known(rng):
     return u @ np.diag([1.0, 2, 3, 4]) @ u.T, u @ np.diag([0.5, -1, 2, 0.25]) @ u.T
 
 
-def test_a_moment_has_what_the_matrices_say(known):
+def test_a_moment_is_measured_from_the_matrices(known):
     correlation, weight = known
     moment = Eigenspaces.measure(6, weight, correlation)
     assert moment.epoch.tolist() == [6]
@@ -24,7 +24,7 @@ def test_a_moment_has_what_the_matrices_say(known):
     np.testing.assert_allclose(moment.effective_rank, [np.prod(p**-p)], rtol=1e-6)
 
 
-def test_untrained_there_is_no_correlation_yet(known):
+def test_an_untrained_network_has_no_correlation(known):
     moment = Eigenspaces.measure(0, known[1])
     assert np.isnan(moment.correlation_eigenvalues).all()
     assert np.isnan(moment.alignment).all()

@@ -1,4 +1,4 @@
-"""Machines that meet, and those that wait in vain."""
+"""Machines that meet, and machines that wait for a missing one."""
 
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -16,10 +16,10 @@ def free_port():
 
 
 def outcomes(*machines, timeout=10.0):
-    """What becomes of machines (index, count) that come at the same time: None, or the error's text."""
+    """Lets machines (index, count) connect at the same time; None for success, else the error message."""
     address = f"127.0.0.1:{free_port()}"
 
-    def come(machine):
+    def connect(machine):
         try:
             meet(address, *machine, timeout)
         except InputError as error:
@@ -27,30 +27,30 @@ def outcomes(*machines, timeout=10.0):
         return None
 
     with ThreadPoolExecutor(len(machines)) as pool:
-        return list(pool.map(come, machines))
+        return list(pool.map(connect, machines))
 
 
-def test_all_come():
+def test_all_machines_connect():
     assert outcomes((2, 3), (0, 3), (1, 3)) == [None] * 3
 
 
-def test_one_does_not_come():
+def test_a_missing_machine():
     first, second = outcomes((0, 3), (1, 3), timeout=1.0)
-    assert "machine 3/3 did not come" in first
-    assert "in vain" in second
+    assert "machine 3/3 did not connect" in first
+    assert "machine 1 stopped waiting" in second
 
 
-def test_the_first_does_not_come():
+def test_a_missing_first_machine():
     (error,) = outcomes((1, 2), timeout=0.5)
-    assert "the first machine is not at 127.0.0.1" in error
+    assert "machine 1 does not answer at 127.0.0.1" in error
 
 
-def test_one_comes_twice_or_with_another_count():
+def test_a_machine_that_connects_twice_or_with_another_count():
     first, *others = outcomes((0, 3), (1, 3), (1, 3))
-    assert "machine 2/3 came where 3/3 was missing" in first
+    assert "machine 2/3 connected, but 3/3 is missing" in first
     assert first in others
     first, other = outcomes((0, 2), (1, 3))
-    assert first == other == "machine 2/3 came where 2/2 was missing"
+    assert first == other == "machine 2/3 connected, but 2/2 is missing"
 
 
 def test_a_stranger_is_refused():
@@ -65,7 +65,7 @@ def test_a_stranger_is_refused():
                 continue
         with stranger:
             stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
-            with pytest.raises(InputError, match="came where 2/2 was missing"):
+            with pytest.raises(InputError, match="connected, but 2/2 is missing"):
                 first.result()
 
 
@@ -75,6 +75,6 @@ def test_a_port_in_use():
 
 
 @pytest.mark.parametrize("address", ["", "node1", ":29500", "node1:", "node1:x", "node1:70000"])
-def test_an_address_that_is_none(address):
+def test_an_invalid_address(address):
     with pytest.raises(InputError, match="HOST:PORT"):
         meet(address, 1, 2, 1.0)

@@ -6,7 +6,7 @@ from selfsup.records import results
 from selfsup.utils.errors import InputError
 
 
-def test_write_is_whole_or_not_at_all(tmp_path):
+def test_a_file_is_written_completely_or_not_at_all(tmp_path):
     path = tmp_path / "a.json"
     results.write_json(path, {"a": 1})
     with pytest.raises(TypeError):

@@ -11,7 +11,7 @@ from selfsup.records.recordings import read_eigenspaces
 from selfsup.records.results import read_result
 from selfsup.training import pretrain
 from selfsup.training import run as train
-from selfsup.training.resume import Checkpoints
+from selfsup.training.resume import Checkpointer
 from selfsup.utils.errors import InputError
 from shallow import SHALLOW
 
@@ -78,12 +78,12 @@ def test_stopped_within_and_after_an_epoch_it_ends_the_same(tiny_npz, tmp_path, 
 def test_a_loss_that_is_not_finite_keeps_the_last_good_state(tiny_npz, tmp_path, shallow, monkeypatch):
     executions = []
 
-    class Diverging(Checkpoints):
+    class Diverging(Checkpointer):
         def on_train_batch_end(self, batch, logs=None):
             executions.append(batch)
             super().on_train_batch_end(batch, logs if len(executions) < 4 else {"loss": float("nan")})
 
-    monkeypatch.setattr(pretrain, "Checkpoints", Diverging)
+    monkeypatch.setattr(pretrain, "Checkpointer", Diverging)
     config = config_of(tiny_npz)
     result = train.run(config, tmp_path, checkpoint_minutes=0)
     assert result.diverged
@@ -101,7 +101,7 @@ def test_checkpoints_of_other_code_are_refused(tiny_npz, tmp_path, shallow):
     config = config_of(tiny_npz)
     identity = pretrain.identity_of(config, load_dataset(str(tiny_npz)))
     checkpoints.save(tmp_path, identity, checkpoints.Checkpoint(6, {"model/000 old": np.ones(3)}))
-    with pytest.raises(InputError, match="another version"):
+    with pytest.raises(InputError, match="other variables"):
         train.run(config, tmp_path)
     assert train.run(config, tmp_path, overwrite=True).accuracy["linear"] > 0
 

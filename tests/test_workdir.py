@@ -39,7 +39,7 @@ def test_records_older_than_a_setting_belong_to_its_default(tmp_path):
         claimed(tmp_path, Config(width=8, bn_groups=2))
 
 
-def test_a_second_run_is_refused_until_the_first_is_dead(tmp_path):
+def test_a_second_run_is_refused_until_the_first_has_ended(tmp_path):
     code = (
         "import sys, time; from pathlib import Path; from selfsup.records import workdir; "
         "from selfsup.config import Config\n"
@@ -50,14 +50,14 @@ def test_a_second_run_is_refused_until_the_first_is_dead(tmp_path):
         [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, cwd=root, text=True
     )
     assert first.stdout.readline() == "in\n"
-    with pytest.raises(InputError, match=f"process {first.pid} on .* is at work"):
+    with pytest.raises(InputError, match=f"process {first.pid} on .* is using"):
         claimed(tmp_path)
     first.kill()
     first.wait()
     claimed(tmp_path)
 
 
-def test_what_a_killed_process_left_half_written_is_swept(tmp_path):
+def test_temporary_files_of_a_killed_process_are_deleted(tmp_path):
     for name in (".0badcafe~log.csv", ".00004711~checkpoint-000000012.ckpt", "mine.txt"):
         (tmp_path / name).write_text("half")
     claimed(tmp_path)
@@ -75,7 +75,7 @@ def test_overwrite_deletes_the_run_and_nothing_else(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", "config.json", "mine.txt"]
 
 
-def test_a_folder_made_for_bad_input_goes_again(tmp_path):
+def test_a_folder_created_for_bad_input_is_removed(tmp_path):
     with pytest.raises(InputError, match="bad"), workdir.owned(tmp_path / "a" / "b", CONFIG):
         raise InputError("bad")
     assert list(tmp_path.iterdir()) == []

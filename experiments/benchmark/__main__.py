@@ -16,7 +16,7 @@ from selfsup import cli
 from selfsup.config import Config
 from selfsup.utils.errors import InputError
 from selfsup.utils.files import replacing
-from selfsup.utils.options import OPTION_GROUPS, Option
+from selfsup.utils.options import Option
 
 REFERENCES = {
     "torch": ("torch", "torch_float32"),
@@ -43,11 +43,6 @@ OWN = {
     "out": (Option("file for the results as JSON", str), None),
 }
 FIELDS = ("method", "ema", "symmetric", "freq", "solver", "width", "batch_size", "precision")
-GROUPS = {
-    title: chosen
-    for title, group in OPTION_GROUPS.items()
-    if (chosen := {name: option for name, option in group.items() if name in FIELDS})
-}
 
 
 def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
@@ -65,7 +60,7 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
         for worker in workers:
             seconds[worker.spec["kind"]].append(worker.ask("step"))
     result = {
-        "config": {name: getattr(config, name) for name in FIELDS},
+        "config": {name: config.to_dict()[name] for name in FIELDS},
         "rounds": values["rounds"],
         "seconds_per_step": seconds,
         "memory_mib": {worker.spec["kind"]: round(worker.ask("memory")) for worker in workers},
@@ -87,7 +82,7 @@ def check_comparable(config: Config, chosen: Sequence[str]) -> None:
     if "torch" in chosen:
         if find_spec("torch") is None:
             raise InputError("compare=torch needs PyTorch; pip install torch")
-        if (config.method, config.symmetric, config.freq) != ("directpred", False, 1):
+        if (config.method, config.symmetric, config.resolved.freq) != ("directpred", False, 1):
             raise InputError(
                 "compare=torch times DirectPred at every step; drop it, or --method and the like"
             )
@@ -115,7 +110,7 @@ def show(result: dict[str, Any], batch_size: int) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line `argv`, program name first, and returns its exit status."""
-    return cli.main(cli.CommandLine(ABOUT, OWN, GROUPS), execute, argv)
+    return cli.main(cli.CommandLine(ABOUT, OWN, FIELDS), execute, argv)
 
 
 if __name__ == "__main__":

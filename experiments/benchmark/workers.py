@@ -70,6 +70,8 @@ class OurStep:
 
         from selfsup import Config, SiameseModel
         from selfsup.backend import devices
+        from selfsup.networks.backbones import in_stock_layers
+        from selfsup.networks.resnet import resnet18
 
         if not stock:
             devices.keep_freed_memory()
@@ -78,7 +80,11 @@ class OurStep:
         self.images = max(IMAGES, self.config.batch_size)
         images = np.random.default_rng(0).integers(0, 256, (self.images, 32, 32, 3), dtype=np.uint8)
         keras.utils.set_random_seed(0)
-        self.model = SiameseModel(self.config, images, stock=stock)
+        if stock:
+            backbone = in_stock_layers(
+                resnet18(self.config.width), policy=devices.resolve_precision(self.config.precision)
+            )
+        self.model = SiameseModel(self.config, images, backbone=backbone if stock else None)
         self.model.compile(steps_per_execution=steps)
         for _ in range(WARM_UP):
             self.seconds()
@@ -87,7 +93,7 @@ class OurStep:
         """Per step, over one execution of the compiled function, start-up of `fit` left out."""
         import keras
 
-        from selfsup.data.datasets import batches
+        from selfsup.data.batches import batches
 
         ends = []
 

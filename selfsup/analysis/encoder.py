@@ -10,11 +10,11 @@ import numpy as np
 
 from selfsup.analysis.probe import embed
 from selfsup.backend.devices import jit_compile
-from selfsup.networks.resnet import resnet18
+from selfsup.networks.backbones import in_stock_layers
+from selfsup.records.results import RESULT
+from selfsup.records.workdir import ENCODER
 from selfsup.utils.errors import InputError
 from selfsup.utils.files import replacement
-
-FILENAME = "encoder.keras"
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,9 @@ class Encoder:
         return embed(self.model, images, self.mean, self.std)
 
 
-def export_encoder(backbone: keras.Model, width: int, path: Path) -> None:
-    """Writes the backbone as a float32 functional model that needs nothing but Keras to load."""
-    encoder = resnet18(width, stock=True, name="encoder")
-    encoder.set_weights(backbone.get_weights())
+def export_encoder(backbone: keras.Model, path: Path) -> None:
+    """Writes the backbone as a float32 functional model of stock layers, which Keras alone can load."""
+    encoder = in_stock_layers(backbone, "encoder")
     with replacement(path) as temporary:
         encoder.save(temporary)
 
@@ -54,8 +53,8 @@ def load_encoder(path: str | Path) -> Encoder:
     """
     path = Path(path)
     if path.is_dir():
-        path = path / FILENAME
-    record = path.with_name("result.json")
+        path = path / ENCODER
+    record = path.with_name(RESULT)
     for file in (path, record):
         if not file.is_file():
             raise InputError(f"no {file.name} in {file.parent}; give the folder of a finished run")

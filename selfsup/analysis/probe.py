@@ -16,7 +16,8 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-7
 
 def normalise(images: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
     """uint8 [N, H, W, 3] -> float32, (value in [0, 1] - mean) / std per channel."""
-    return (images.astype(np.float32) / 255.0 - np.float32(mean)) / np.float32(std)
+    shift, scale = (np.asarray(value, np.float32) for value in (mean, std))
+    return (images.astype(np.float32) / np.float32(255) - shift) / scale
 
 
 def embed(
@@ -170,4 +171,5 @@ def nearest(
         order = np.argsort(-np.take_along_axis(cosines, indices, axis=1), axis=1)
         indices = np.take_along_axis(indices, order, axis=1)
         found.append((indices, np.take_along_axis(cosines, indices, axis=1)))
-    return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
+    indices, cosines = (np.concatenate(chunks) for chunks in zip(*found, strict=True))
+    return indices, cosines

@@ -1,4 +1,4 @@
-"""What the machine is and what precision suits it."""
+"""The hardware that the backend computes on, and the settings that suit it."""
 
 import ctypes
 import os
@@ -16,17 +16,15 @@ _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "tensorflow-datasets", "ja
 _JAX_DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 _CPU_BFLOAT16 = ("amx_bf16", "avx512_bf16")
 _CPU_ONEDNN = ("avx512_vnni", "avx_vnni", *_CPU_BFLOAT16)
-"""CPUs with one of these get oneDNN from TensorFlow unasked."""
-
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+"""TensorFlow enables oneDNN by default on CPUs with one of these flags."""
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt
 
 
 def keep_freed_memory() -> None:
-    """Lets this process keep the memory of freed arrays for the next ones, where its allocator is glibc's.
+    """Makes glibc's allocator reuse the memory of freed arrays. Does nothing with other allocators.
 
-    As it comes, glibc hands large blocks back to the system, and every step on a CPU gets them anew page
-    by page: 30,000 page faults a step at width 64.
+    By default glibc returns large blocks to the system, and every step on a CPU allocates them again page
+    by page: 30,000 page faults per step at width 64.
     """
     if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
         mallopt(_M_MMAP_THRESHOLD, 2**30)
@@ -34,16 +32,16 @@ def keep_freed_memory() -> None:
 
 
 def lacks_onednn() -> bool:
-    """Whether TensorFlow computes on this CPU without oneDNN, for it was imported before `selfsup`."""
+    """Whether TensorFlow runs on this CPU without oneDNN because it was imported before `selfsup`."""
     unasked = keras.backend.backend() == "tensorflow" and not selfsup.ASKED_FOR_ONEDNN and not on_gpu()
     return unasked and bool(flags := _cpu()["flags"]) and not any(f in flags for f in _CPU_ONEDNN)
 
 
 def make_deterministic() -> None:
-    """Lets this process choose only operations that give the same bits every time.
+    """Restricts this process to operations that return the same bits every time.
 
-    On CPUs those are used in any case; on GPUs convolutions and sums get slower. On JAX it must be called
-    before anything is computed.
+    On CPUs this changes nothing; on GPUs convolutions and sums get slower. On JAX, call it before anything
+    is computed.
     """
     if keras.backend.backend() == "jax":
         os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), _JAX_DETERMINISTIC])
@@ -65,9 +63,10 @@ def on_gpu() -> bool:
 
 
 def local_devices() -> list[Any]:
-    """What the backend computes on in this machine, as it names them: the GPUs, else the CPU.
+    """Returns the backend's devices on this machine: the GPUs if there are any, otherwise the CPU.
 
-    A CPU counts as one device, unless it was divided into virtual ones (for tests).
+    Devices are TensorFlow's device names or JAX's device objects. A CPU counts as one device unless it was
+    divided into virtual devices (for tests).
     """
     if keras.backend.backend() == "jax":
         import jax
@@ -79,15 +78,17 @@ def local_devices() -> list[Any]:
 
 
 def jit_compile() -> bool:
-    """Whether Keras should compile whole steps by XLA: on TensorFlow that makes convolutions slower."""
+    """Whether Keras should compile whole steps with XLA. On TensorFlow that slows convolutions down."""
     return keras.backend.backend() == "jax"
 
 
 def resolve_precision(precision: str) -> str:
-    """The dtype policy that a config's precision means on this machine.
+    """Returns the dtype policy for a config's `precision` on this machine.
 
-    "auto" is mixed_bfloat16 on GPUs and, on TensorFlow, on CPUs with AMX or AVX512_BF16; else float32
-    (JAX on a CPU gains nothing from bfloat16).
+    Args:
+        precision: "auto", "float32" or "mixed_bfloat16". "auto" becomes "mixed_bfloat16" on GPUs and, with
+            TensorFlow, on CPUs with AMX or AVX512_BF16; elsewhere it becomes "float32" (JAX on a CPU gains
+            nothing from bfloat16).
     """
     if precision != "auto":
         return precision
@@ -96,7 +97,7 @@ def resolve_precision(precision: str) -> str:
 
 
 def describe_device() -> str:
-    """The device in words, such as "CPU (Intel Xeon, 2 cores)"."""
+    """Returns the device as text, such as "CPU (Intel Xeon, 2 cores)"."""
     if not on_gpu():
         cores = _cores()
         return f"CPU ({_cpu()['model']}, {cores} core{'s' if cores > 1 else ''})"
@@ -111,7 +112,15 @@ def describe_device() -> str:
 
 
 def environment(device: str, precision: str) -> dict[str, Any]:
-    """Backend and versions of this process, with its device in words and precision, for the record."""
+    """Returns the environment of this process as it is recorded in `result.json`.
+
+    Args:
+        device: the device as text.
+        precision: the dtype policy.
+
+    Returns:
+        The keys `backend`, `device`, `precision`, `python`, `system`, and `versions` of installed packages.
+    """
     versions = {}
     for package in _PACKAGES:
         try:
@@ -133,7 +142,7 @@ def _cores() -> int:
 
 
 def _cpu() -> dict[str, Any]:
-    """Model name and feature flags, as far as the system tells them."""
+    """Model name and feature flags, as far as the system reports them."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:

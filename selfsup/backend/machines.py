@@ -1,6 +1,6 @@
-"""Several machines that make one run, a process on each: JAX's processes, and how they act as one.
+"""One run on several machines, with one JAX process on each.
 
-The first machine keeps the records; the others work in a folder that goes when they end, and say nothing.
+Machine 1 keeps the records. The others work in a temporary folder and print nothing.
 """
 
 import json
@@ -17,23 +17,23 @@ import numpy as np
 
 from selfsup.backend.rendezvous import meet
 from selfsup.utils.errors import InputError
-from selfsup.utils.options import parse_part
+from selfsup.utils.options import parse_share
 
 TIMEOUT = 120
-"""Seconds for which a machine waits for the others at the start."""
-_TEXT = 1000
-"""Bytes of the texts that machines tell each other."""
+"""Seconds that a machine waits for the others at the start."""
+_TEXT_BYTES = 1000
+"""Size of the texts that machines exchange; longer texts are cut."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Machines:
-    """The machines of a run as seen from one of them; every method must be called on all of them.
+    """The machines of a run as seen from one of them. Call every method on all machines.
 
     Attributes:
-        index: which one this is, from 0.
-        count: how many there are.
+        index: index of this machine, from 0.
+        count: number of machines.
     """
 
     index: int = 0
@@ -41,16 +41,16 @@ class Machines:
 
     @classmethod
     def connect(cls, machine: str | None = None, coordinator: str | None = None) -> "Machines":
-        """Waits for the others; before anything is computed on JAX.
+        """Waits for the other machines and connects them. Call it before JAX computes anything.
 
         Args:
-            machine: "I/N", the I-th of N machines, I from 1; None or "1/1" for a single one.
-            coordinator: HOST:PORT of the first machine, as the others reach it.
+            machine: "I/N" for the I-th of N machines, I from 1; None or "1/1" for a single machine.
+            coordinator: HOST:PORT of machine 1, as the others reach it.
 
         Raises:
-            InputError: a bad value, a backend that cannot, or the others did not come.
+            InputError: a value is invalid, the backend supports only one machine, or a machine is missing.
         """
-        index, count = parse_part("machine", machine or "1/1")
+        index, count = parse_share("machine", machine or "1/1")
         if keras.backend.backend() != "jax" and (count > 1 or _tensorflow_machines() > 1):
             raise InputError(
                 "several machines need JAX (Keras' fit fails on several machines of TensorFlow): set "
@@ -66,7 +66,7 @@ class Machines:
 
     @contextmanager
     def own_folder(self, workdir: Path) -> Iterator[Path]:
-        """`workdir` on the first machine; on others a folder that goes, and no word on stdout."""
+        """Yields `workdir` on machine 1; on others a temporary folder, with stdout silenced."""
         if self.index == 0:
             yield workdir
             return
@@ -74,12 +74,12 @@ class Machines:
             yield Path(folder)
 
     def rows(self, batch: np.ndarray) -> np.ndarray:
-        """The part of a batch [B, ...] that this machine feeds to its devices."""
+        """Returns the rows of a batch [B, ...] that this machine feeds to its devices: [B / count, ...]."""
         size = len(batch) // self.count
         return batch[self.index * size : (self.index + 1) * size]
 
     def largest(self, *numbers: int) -> tuple[int, ...]:
-        """Of each number the largest that a machine gives."""
+        """Returns the maximum over the machines of each number (int32)."""
         if self.count == 1:
             return numbers
         from jax.experimental.multihost_utils import process_allgather
@@ -87,33 +87,40 @@ class Machines:
         return tuple(process_allgather(np.array(numbers, np.int32)).max(axis=0).tolist())
 
     def together(self, action: Callable[[], T]) -> T:
-        """What `action` returns here, if no machine refuses.
+        """Calls `action` on every machine and returns its result on this one.
 
         Raises:
-            InputError: it was raised by the action, on this machine or on another.
+            InputError: `action` raised it, on this machine or on another.
         """
         if self.count == 1:
             return action()
-        problem, value = "", None
+        outcome: T | InputError
         try:
-            value = action()
+            outcome = action()
         except InputError as error:
-            problem = str(error)
-        for index, text in enumerate(self._texts(problem)):
+            outcome = error
+        texts = self._texts(str(outcome) if isinstance(outcome, InputError) else "")
+        for index, text in enumerate(texts):
             if text:
                 raise InputError(text if index == self.index else f"machine {index + 1}: {text}")
-        return value
+        if isinstance(outcome, InputError):
+            raise outcome
+        return outcome
 
     def check_same(self, values: Mapping[str, Any]) -> None:
-        """Raises `InputError` if a value is not the same on all machines, by its name."""
+        """Checks that each named value is the same on all machines.
+
+        Raises:
+            InputError: a value differs; the message names it.
+        """
         for name, value in values.items():
             texts = self._texts(str(value))
             for index, text in enumerate(texts):
                 if text != texts[0]:
-                    raise InputError(f"machine {index + 1} has another {name} than machine 1")
+                    raise InputError(f"{name} of machine {index + 1} differs from machine 1's")
 
     def share(self, folder: Path, names: Sequence[str]) -> None:
-        """Copies files of the first machine's `folder`, as far as they are there, to the others' folders."""
+        """Copies the named files from machine 1's `folder` to the others' folders. Skips missing files."""
         if self.count == 1:
             return
         here = [name for name in names if self.index == 0 and (folder / name).is_file()]
@@ -127,15 +134,16 @@ class Machines:
             content = content[size:]
 
     def _texts(self, text: str) -> list[str]:
-        """What each machine says, cut after so many bytes."""
+        """Returns the text of each machine, cut to `_TEXT_BYTES`."""
         if self.count == 1:
             return [text]
         from jax.experimental.multihost_utils import process_allgather
 
-        padded = np.frombuffer(text.encode()[:_TEXT].ljust(_TEXT, b"\0"), np.uint8)
+        padded = np.frombuffer(text.encode()[:_TEXT_BYTES].ljust(_TEXT_BYTES, b"\0"), np.uint8)
         return [row.tobytes().rstrip(b"\0").decode(errors="ignore") for row in process_allgather(padded)]
 
     def _from_first(self, content: bytes) -> bytes:
+        """Returns machine 1's `content` on every machine."""
         from jax.experimental.multihost_utils import broadcast_one_to_all
 
         size = int(broadcast_one_to_all(np.int32(len(content))))
@@ -144,7 +152,7 @@ class Machines:
 
 
 def _tensorflow_machines() -> int:
-    """How many workers TF_CONFIG names."""
+    """The number of workers in TF_CONFIG."""
     try:
         return len(json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {}).get("worker", []))
     except (ValueError, AttributeError):

@@ -1,4 +1,4 @@
-"""The devices that share each batch of a run, by the engine that the backend has for it."""
+"""The devices that share each batch of a run, with the backend's own data parallelism."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -13,20 +13,21 @@ from selfsup.utils.errors import InputError
 
 
 class Devices:
-    """The first few devices of each machine, or all, which train as one device with the whole batch would.
+    """Devices that share each batch and take the same steps as one device with the whole batch.
 
-    MirroredStrategy (TensorFlow) runs the step on each device with its own rows, see `backend.replicas`;
-    the JAX compiler splits one step for all rows.
+    On TensorFlow, MirroredStrategy runs the step on each device with its own rows (see `backend.replicas`).
+    On JAX, the compiler splits a single step over all devices.
 
     Args:
-        wanted: devices of each machine: a whole number, or "all".
-        machines: of the run.
+        wanted: number of devices of each machine to use, or "all".
+        machines: the machines of the run.
 
     Attributes:
-        size: devices in all.
+        machines: the machines of the run.
+        size: total number of devices.
 
     Raises:
-        InputError: a bad value, or more devices than there are.
+        InputError: `wanted` is invalid or larger than the number of devices.
     """
 
     def __init__(self, wanted: int | str, machines: Machines) -> None:
@@ -36,8 +37,8 @@ class Devices:
         count = len(here) if wanted == "all" else int(wanted)
         if count > len(here):
             raise InputError(
-                f"devices: {count} asked for, but there is {len(here)} ({devices.describe_device()}); "
-                "give fewer, or all"
+                f"devices: {count} requested, but only {len(here)} available ({devices.describe_device()}); "
+                "use fewer, or all"
             )
         self.machines = machines
         self.size = count * machines.count
@@ -57,16 +58,18 @@ class Devices:
 
     @property
     def longest_execution(self) -> int | None:
-        """Steps that Keras can do in one execution, if that is limited.
+        """The most steps that Keras can run in one execution; None for no limit.
 
-        TensorFlow's loops do not work with what the devices say to each other (keras-team/keras#19246).
+        TensorFlow's loops do not support communication between devices (keras-team/keras#19246).
         """
         return 1 if self._engine and keras.backend.backend() == "tensorflow" else None
 
     def feed(self, batches: Callable[[], Iterator[Any]]) -> Any:
-        """What `fit` takes for the batches that `batches()` begins, nested tuples of arrays of fixed shapes.
+        """Returns the input of `fit`.
 
-        TensorFlow's strategies begin anew behind Keras' back, and would lose batches of a mere generator.
+        Args:
+            batches: starts an iterator of batches, which are nested tuples of arrays of fixed shapes.
+                TensorFlow's strategies restart their input, and would lose batches of a plain generator.
         """
         if not self._engine or keras.backend.backend() == "jax":
             return batches()
@@ -76,24 +79,28 @@ class Devices:
         return tf.data.Dataset.from_generator(batches, output_signature=signature)
 
     def scope(self) -> AbstractContextManager:
-        """Where the model must be made and trained."""
+        """The context in which to build and train the model."""
         return self._engine.scope() if self._engine else nullcontext()
 
     def check(self, config: Config) -> None:
-        """Raises `InputError` if these devices cannot share the config's batches in equal parts."""
+        """Checks that these devices can share the batches of a config equally.
+
+        Raises:
+            InputError: `batch_size` or `bn_groups` does not fit the number of devices.
+        """
         if config.batch_size % self.size:
             raise InputError(
                 f"batch_size {config.batch_size} cannot be shared equally by {self.size} devices; "
-                "give a multiple of their number"
+                "use a multiple of their number"
             )
         if config.bn_groups > 1 and (self.size != config.bn_groups or keras.backend.backend() == "jax"):
             raise InputError(
-                f"bn_groups must be 1, or the number of devices on TensorFlow, not {config.bn_groups} with "
-                f"{self.size} on {keras.backend.backend()}"
+                f"bn_groups must be 1 or, on TensorFlow, the number of devices, not {config.bn_groups} with "
+                f"{self.size} devices on {keras.backend.backend()}"
             )
 
     def describe(self) -> str:
-        """The devices in words, such as "2 x NVIDIA H200" or "CPU (Intel Xeon, 2 cores)"."""
+        """Returns the devices as text, such as "2 x NVIDIA H200" or "CPU (Intel Xeon, 2 cores)"."""
         times = f"{self.size} x " if self.size > 1 else ""
         machines = f", {self.machines.count} machines" if self.machines.count > 1 else ""
         return f"{times}{devices.describe_device()}{machines}"

@@ -1,4 +1,4 @@
-"""Products of float32 in float32, where GPUs would round their factors to 10 bits (TensorFloat-32)."""
+"""Full-precision float32 matrix products; by default GPUs round the factors to 10 bits (TensorFloat-32)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,9 +8,10 @@ import keras
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """For products within, on JAX; TensorFlow has one switch for the process, which stays off from here on.
+    """Computes the float32 products inside the block in full precision. Also works as a decorator.
 
-    Also a decorator. Convolutions in bfloat16 are as they were.
+    TensorFlow has only a process-wide switch: there TensorFloat-32 stays off after the block. Operations in
+    bfloat16 are unaffected.
     """
     if keras.backend.backend() == "jax":
         import jax

@@ -1,8 +1,7 @@
-"""The machines of a run meet before JAX connects them: it would end the process if one were missing."""
+"""Makes sure that all machines of a run are there before JAX connects them: it aborts if one is missing."""
 
 import socket
 import time
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 
 from selfsup.utils.errors import InputError
@@ -11,20 +10,21 @@ _GO = "go"
 
 
 def meet(coordinator: str, index: int, count: int, timeout: float) -> None:
-    """Returns on all machines once all are there.
+    """Waits until all machines have called this function.
 
     Args:
-        coordinator: HOST:PORT, where the first machine listens for the others.
-        index, count: which machine this is, from 0, of how many.
+        coordinator: HOST:PORT at which machine 1 listens for the others.
+        index: index of this machine, from 0.
+        count: number of machines.
         timeout: seconds to wait.
 
     Raises:
-        InputError: no such address, or a machine did not come, or came twice or with another count.
+        InputError: the address is invalid, or a machine is missing, connected twice or has another count.
     """
     host, _, port = coordinator.rpartition(":")
     if not (host and port.isdigit() and int(port) < 2**16):
         raise InputError(
-            f"coordinator must be HOST:PORT of the first machine, such as node1:29500, not {coordinator!r}"
+            f"coordinator must be HOST:PORT of machine 1, such as node1:29500, not {coordinator!r}"
         )
     deadline = time.monotonic() + timeout
     if index:
@@ -38,30 +38,30 @@ def _gather(port: int, missing: set[str], deadline: float) -> None:
         server = socket.create_server(("", port))
     except OSError as error:
         raise InputError(
-            f"coordinator: cannot listen on port {port} ({error.strerror}); take another"
+            f"coordinator: cannot listen on port {port} ({error.strerror}); choose another"
         ) from None
-    came: list[socket.socket] = []
+    connected: list[socket.socket] = []
     with ExitStack() as opened, server:
         while missing:
             names = ", ".join(sorted(missing))
-            server.settimeout(_left(deadline, lambda names=names: f"machine {names} did not come"))
+            server.settimeout(_left(deadline, f"machine {names} did not connect"))
             try:
                 machine, _ = server.accept()
             except TimeoutError:
                 continue
-            came.append(opened.enter_context(machine))
+            connected.append(opened.enter_context(machine))
             machine.settimeout(1)
             name = _receive(machine)
             if name not in missing:
-                _send(came, problem := f"machine {name or '?'} came where {names} was missing")
+                _send(connected, problem := f"machine {name or '?'} connected, but {names} is missing")
                 raise InputError(problem)
             missing = missing - {name}
-        _send(came, _GO)
+        _send(connected, _GO)
 
 
 def _join(address: tuple[str, int], name: str, deadline: float) -> None:
     while True:
-        left = _left(deadline, lambda: f"the first machine is not at {address[0]}:{address[1]}")
+        left = _left(deadline, f"machine 1 does not answer at {address[0]}:{address[1]}")
         try:
             first = socket.create_connection(address, timeout=min(left, 5))
             break
@@ -69,25 +69,28 @@ def _join(address: tuple[str, int], name: str, deadline: float) -> None:
             time.sleep(0.2)
     with first:
         first.sendall(f"{name}\n".encode())
-        first.settimeout(_left(deadline, lambda: "the first machine is too late"))
+        first.settimeout(_left(deadline, "machine 1 does not answer"))
         answer = _receive(first)
     if answer != _GO:
-        raise InputError(answer or "the first machine waited in vain for another one, or was stopped")
+        raise InputError(
+            answer or "machine 1 stopped waiting: another machine is missing, or machine 1 was interrupted"
+        )
 
 
-def _left(deadline: float, problem: Callable[[], str]) -> float:
+def _left(deadline: float, problem: str) -> float:
+    """Returns the seconds until `deadline`; raises `InputError` about `problem` after it."""
     left = deadline - time.monotonic()
     if left <= 0:
-        raise InputError(f"{problem()}; give every machine the same --coordinator, and start them together")
+        raise InputError(f"{problem}; give every machine the same --coordinator and start them together")
     return left
 
 
 def _receive(machine: socket.socket) -> str:
-    """A line of up to 200 bytes, or what came of it."""
+    """Receives a line of at most 200 bytes, or what arrives of it before the connection fails."""
     received = b""
     with suppress(OSError):
-        while not received.endswith(b"\n") and len(received) < 200 and (part := machine.recv(200)):
-            received += part
+        while not received.endswith(b"\n") and len(received) < 200 and (more := machine.recv(200)):
+            received += more
     return received.decode(errors="replace").strip()
 
 

@@ -1,7 +1,7 @@
-"""What a training step must know of the devices among which TensorFlow splits its batch.
+"""Communication between the devices that share a batch on TensorFlow, for use inside a training step.
 
-Each of them then runs the step on its own rows of the batch. On one device, and with JAX, whose compiler
-splits the work by itself, a step sees the whole batch, and everything here leaves its arguments alone.
+Each device runs the step on its own rows of the batch. On one device, and on JAX, whose compiler splits the
+work itself, a step sees the whole batch, and these functions return their arguments unchanged.
 """
 
 from typing import Any
@@ -13,27 +13,27 @@ if keras.backend.backend() == "tensorflow":
 
 
 def count() -> int:
-    """Devices that share a batch, each with a step of its own."""
+    """Returns the number of devices that run the step on rows of the same batch."""
     if keras.backend.backend() != "tensorflow":
         return 1
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def index() -> Any:
-    """Which of them runs this step: an int32 scalar from 0."""
+    """Returns the index of the device that runs this step: an int32 scalar from 0."""
     return tf.distribute.get_replica_context().replica_id_in_sync_group if count() > 1 else 0
 
 
 def gather(rows: Any) -> Any:
-    """The rows [B, ...] of the whole batch from those of every device, in the batch's order."""
+    """Concatenates the rows [B / count, ...] of all devices to the whole batch [B, ...], in its order."""
     if count() == 1:
         return rows
     whole = tf.distribute.get_replica_context().all_gather(rows, axis=0)
-    return tf.ensure_shape(whole, (None, *rows.shape[1:]))  # `all_gather` forgets it
+    return tf.ensure_shape(whole, (None, *rows.shape[1:]))  # `all_gather` loses the static shape
 
 
 def mean(value: Any) -> Any:
-    """The mean over the devices."""
+    """Averages a value, of any shape, over the devices."""
     if count() == 1:
         return value
     context = tf.distribute.get_replica_context()

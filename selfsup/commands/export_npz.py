@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from selfsup import cli
+from selfsup.config import OPTIONS
 from selfsup.data.datasets import KEYS, load_dataset
 from selfsup.utils.errors import InputError
 from selfsup.utils.files import replacing
-from selfsup.utils.options import OPTIONS, Option
+from selfsup.utils.options import Option
 
 ABOUT = """\
 Writes a dataset as an .npz with x_train, y_train, x_test and y_test.
@@ -39,4 +40,4 @@ def execute(values: dict[str, Any], _: dict[str, Any]) -> int:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line `argv`, program name first, and returns its exit status."""
-    return cli.main(cli.CommandLine(ABOUT, OWN, groups={}), execute, argv)
+    return cli.main(cli.CommandLine(ABOUT, OWN, fields=()), execute, argv)

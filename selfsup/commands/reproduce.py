@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from selfsup import cli
+from selfsup.config import OPTIONS
 from selfsup.records.results import RESULT, read_result
 from selfsup.records.workdir import LOCK
 from selfsup.reproduction import grid
@@ -16,7 +17,7 @@ from selfsup.utils.clock import duration
 from selfsup.utils.errors import InputError
 from selfsup.utils.files import locked
 from selfsup.utils.interrupts import Interrupted, Interruption
-from selfsup.utils.options import OPTION_GROUPS, Option
+from selfsup.utils.options import Option
 
 FAILED = 1
 
@@ -41,12 +42,7 @@ OWN = {
     "report_only": (Option("make no run, write the report of those that are there", bool), False),
 }
 _FIXED = {"seed", "probe_untrained", *(name for e in EXPERIMENTS.values() for name in e.settings)}
-GROUPS = {
-    title: chosen
-    for title, group in OPTION_GROUPS.items()
-    if title != "Method"
-    and (chosen := {name: option for name, option in group.items() if name not in _FIXED})
-}
+FIELDS = tuple(name for name in cli.FIELDS if OPTIONS[name].group != "Method" and name not in _FIXED)
 
 
 def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
@@ -121,15 +117,12 @@ def dry_run(jobs: Sequence[grid.Job]) -> int:
         print(f"{job.state:12}{job.experiment:36}seed {job.seed}  {job.workdir}")
     todo = [job for job in jobs if job.state != "finished"]
     seconds = estimate(jobs, todo) if todo else 0.0
-    time = (
-        "no estimate before one has finished, on a GPU" if seconds is None else f"about {duration(seconds)}"
-    )
-    print(f"{len(jobs)} runs, {len(todo)} of them to make: {time}")
+    print(f"{len(jobs)} runs, {len(todo)} of them to make: about {duration(seconds)}")
     return 0
 
 
-def estimate(jobs: Sequence[grid.Job], todo: Sequence[grid.Job]) -> float | None:
-    """Seconds of the runs in `todo`: by those that have finished, else by a forward pass timed here."""
+def estimate(jobs: Sequence[grid.Job], todo: Sequence[grid.Job]) -> float:
+    """Seconds of the runs in `todo`: by those that have finished, else by a few training steps timed here."""
     done = [read_result(job.workdir).seconds["total"] for job in jobs if job.state == "finished"]
     if done:
         return len(todo) * sum(done) / len(done)
@@ -140,4 +133,4 @@ def estimate(jobs: Sequence[grid.Job], todo: Sequence[grid.Job]) -> float | None
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line `argv`, program name first, and returns its exit status."""
-    return cli.main(cli.CommandLine(ABOUT, OWN, GROUPS), execute, argv)
+    return cli.main(cli.CommandLine(ABOUT, OWN, FIELDS), execute, argv)

@@ -8,10 +8,11 @@ from typing import Any
 from selfsup import cli
 from selfsup.config import Config
 from selfsup.records.results import DIVERGED
+from selfsup.records.workdir import CURVES_FIGURE, EIGENSPACE_FIGURE
 from selfsup.reproduction.registry import EXPERIMENTS, PRESETS, make_config
 from selfsup.utils.errors import InputError
 from selfsup.utils.interrupts import Interrupted
-from selfsup.utils.options import Option, parse_part
+from selfsup.utils.options import Option, parse_share
 
 STATUS_DIVERGED = 3
 RUN_OPTIONS = ("tensorboard", "checkpoint_minutes", "overwrite", "devices", "machine", "coordinator")
@@ -29,11 +30,11 @@ OWN = {
     "list": (Option("print the experiments with their published accuracy", bool), False),
     "workdir": (Option("folder of the run", str, "runs/NAME-FINGERPRINT/SEED"), None),
     "checkpoint_minutes": (Option("minutes between two checkpoints in an epoch", float, low=0), 10.0),
-    "overwrite": (Option("delete what the workdir holds of a run, and start anew", bool), False),
+    "overwrite": (Option("delete what the workdir holds of a run, and start again", bool), False),
     "devices": (Option("devices that share the batches: all, or a number (of each machine)", str), "1"),
     "machine": (Option("I/N: the I-th of N machines that make the run together (JAX)", str), None),
     "coordinator": (Option("HOST:PORT of the first machine, as the others reach it", str), None),
-    "tensorboard": (Option("write the scalars for TensorBoard as well, below the workdir", bool), False),
+    "tensorboard": (Option("write the scalars for TensorBoard as well, in the workdir", bool), False),
 }
 
 
@@ -50,7 +51,7 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
         list_experiments()
         return 0
     config = make_config(values["preset"], values["experiment"], **overrides)
-    if overrides.get("method") == "byol" and config.method == "simsiam":
+    if overrides.get("method") == "byol" and config.resolved.method == "simsiam":
         print("note: byol without EMA is simsiam")
     train = import_train()
     workdir = Path(values["workdir"] or config.default_workdir)
@@ -58,17 +59,16 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
     try:
         result = train.run(config, workdir, **chosen)
     except Interrupted as stop:
-        print(f"\n{stop}; the same command goes on from the last checkpoint in {workdir}", file=sys.stderr)
+        print(f"\n{stop}; the same command resumes from the last checkpoint in {workdir}", file=sys.stderr)
         return stop.status
-    if parse_part("machine", values["machine"] or "1/1")[0] > 0:
+    if parse_share("machine", values["machine"] or "1/1")[0] > 0:
         return STATUS_DIVERGED if result.diverged else 0  # the first machine has the records
-    figures = draw(config, workdir)
     if result.diverged:
         print(f"error: {DIVERGED}; lower --learning_rate. See {workdir}", file=sys.stderr)
         return STATUS_DIVERGED
     report(config, result.accuracy, result.collapsed)
     print(f"{result.seconds['total']:.0f} s in all; records and encoder in {workdir}")
-    print(f"figures: {' and '.join(map(str, figures))}")
+    print(f"figures: {workdir / EIGENSPACE_FIGURE} and {workdir / CURVES_FIGURE}")
     return 0
 
 
@@ -83,16 +83,6 @@ def import_train() -> Any:
             "or set KERAS_BACKEND=jax and pip install '.[jax]'"
         ) from None
     return train
-
-
-def draw(config: Config, workdir: Path) -> list[Path]:
-    """Writes the figures of a run beside its records."""
-    from selfsup.analysis import plots
-    from selfsup.records.recordings import read_eigenspaces, read_log
-
-    eigenspaces = plots.eigenspaces({config.title: read_eigenspaces(workdir)})
-    curves = plots.training_curves({config.title: read_log(workdir)})
-    return [*plots.save(eigenspaces, workdir / "eigenspace"), *plots.save(curves, workdir / "curves")]
 
 
 def report(config: Config, accuracy: dict[str, float], collapsed: bool) -> None:

@@ -1,14 +1,13 @@
-"""Images and labels by name: the built-in `shapes`, an .npz, an image folder, or TFDS."""
+"""Datasets by name: the built-in `shapes`, an .npz file, an image folder, or a TFDS dataset."""
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from selfsup.data.folders import read_folder, to_rgb
+from selfsup.data.folders import Arrays, read_folder, to_rgb
 from selfsup.data.shapes import SIZE, load_shapes
 from selfsup.utils.errors import InputError
 
@@ -20,10 +19,10 @@ class Dataset:
     """Labelled images in memory.
 
     Attributes:
-        name: as it was asked for.
-        x_train, x_test: uint8 [N, 32, 32, 3].
+        name: the name or path it was loaded by.
+        x_train, x_test: images, uint8 [N, 32, 32, 3] in [0, 255].
         y_train, y_test: classes, int64 [N], from 0.
-        note: what was changed on loading, in words, or "".
+        note: what loading changed, as text; "" for nothing.
     """
 
     name: str
@@ -35,29 +34,30 @@ class Dataset:
 
     @cached_property
     def mean(self) -> tuple[float, ...]:
-        """Mean of the training images, per channel, in [0, 1]."""
+        """Mean of the training pixels per channel, in [0, 1], rounded to four digits."""
         return tuple(float(round(m / 255.0, 4)) for m in self.x_train.mean(axis=(0, 1, 2)))
 
     @cached_property
     def std(self) -> tuple[float, ...]:
-        """Standard deviation over all training pixels, per channel; 1 for a constant channel."""
+        """Standard deviation of the training pixels in [0, 1] per channel; 1 for a constant channel."""
         stds = (float(round(self.x_train[..., c].std() / 255.0, 4)) for c in range(3))
         return tuple(std if std > 0 else 1.0 for std in stds)
 
     @cached_property
     def classes(self) -> int:
+        """Number of classes."""
         return int(self.y_train.max()) + 1
 
     @cached_property
     def fingerprint(self) -> str:
-        """Sixteen hex digits, of every byte of the images and labels."""
+        """Sixteen hex digits of the SHA-256 of all images and labels."""
         digest = hashlib.sha256()
         for key in KEYS:
-            digest.update(np.ascontiguousarray(getattr(self, key)))
+            digest.update(np.ascontiguousarray(getattr(self, key)).data)
         return digest.hexdigest()[:16]
 
     def describe(self) -> dict:
-        """Name, sizes, normalisation and fingerprint, for the record."""
+        """Returns name, sizes, normalisation and fingerprint, as recorded in `result.json`."""
         return {
             "name": self.name,
             "train": len(self.x_train),
@@ -71,21 +71,24 @@ class Dataset:
 
 
 def load_dataset(name: str, data_dir: str | None = None) -> Dataset:
-    """Loads a dataset as 32x32 RGB images; others are resized, which `note` says.
+    """Loads a dataset as 32x32 RGB images. Images of other sizes are resized; `note` then says so.
 
     Args:
-        name: "shapes", the path of an .npz (keys x_train, y_train, x_test, y_test, as `keras.datasets`
-            lays them out, and perhaps a text `note`) or of a folder (train/CLASS/*.png or jpg,
-            test/CLASS/...), or the name of a TFDS dataset with images and labels.
-        data_dir: where TFDS keeps its prepared data; default its own, or $TFDS_DATA_DIR.
+        name: one of
+            - "shapes";
+            - the path of an .npz file with the keys x_train, y_train, x_test and y_test, in the layout of
+              `keras.datasets`, and optionally a text `note`;
+            - the path of a folder with train/CLASS/*.png or *.jpg and test/CLASS/...;
+            - the name of a TFDS dataset with images and labels.
+        data_dir: folder of prepared TFDS data; by default $TFDS_DATA_DIR or TFDS's own.
 
     Raises:
-        InputError: no such dataset, or one that cannot be read as labelled images.
+        InputError: the dataset does not exist or cannot be read as labelled images.
     """
     path = Path(name)
     if name == "shapes":
-        return Dataset(name, *load_shapes())
-    if path.is_dir():
+        arrays, note = load_shapes(), ""
+    elif path.is_dir():
         arrays, note = read_folder(path, SIZE)
     elif path.suffix == ".npz" or path.is_file():
         arrays, note = _read_npz(path)
@@ -95,11 +98,11 @@ def load_dataset(name: str, data_dir: str | None = None) -> Dataset:
         from selfsup.data.tfds import read_tfds
 
         arrays, note = read_tfds(name, data_dir, SIZE)
-    return Dataset(name, *arrays, note)
+    return Dataset(name, *arrays, note=note)
 
 
-def _read_npz(path: Path) -> tuple[list[np.ndarray], str]:
-    layout = f"expected {', '.join(KEYS)} as keras.datasets lays them out"
+def _read_npz(path: Path) -> tuple[Arrays, str]:
+    layout = f"expected {', '.join(KEYS)} in the layout of keras.datasets"
     try:
         with np.load(path, allow_pickle=False) as file:
             missing = [key for key in KEYS if key not in file]
@@ -113,27 +116,28 @@ def _read_npz(path: Path) -> tuple[list[np.ndarray], str]:
         raise
     except Exception as error:  # NumPy and zipfile raise a dozen kinds on damaged files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} cannot be read as an .npz of arrays ({reason}); write it anew") from None
+        raise InputError(f"{path} cannot be read as an .npz of arrays ({reason}); create it again") from None
     for images, labels, split in ((*arrays[:2], "train"), (*arrays[2:], "test")):
         _check_arrays(path, images, labels, split)
     x_train, y_train, x_test, y_test = arrays
     y_train, y_test = (labels.reshape(-1).astype(np.int64) for labels in (y_train, y_test))
     if not len(x_train) or not len(x_test):
-        raise InputError(f"{path}: both x_train and x_test must hold images")
+        raise InputError(f"{path}: x_train and x_test must both contain images")
     if y_train.min() < 0 or len(np.unique(y_train)) < 2:
-        raise InputError(f"{path}: y_train must hold at least two classes, numbered from 0")
+        raise InputError(f"{path}: y_train must contain at least two classes, numbered from 0")
     if not np.isin(y_test, y_train).all():
-        raise InputError(f"{path}: y_test has classes that y_train has not")
+        raise InputError(f"{path}: y_test has classes that y_train lacks")
     if x_train.shape[1:] != (SIZE, SIZE, 3) or x_test.shape[1:] != (SIZE, SIZE, 3):
         shape = "x".join(str(n) for n in x_train.shape[1:])
         notes.append(f"images of {shape} resized to {SIZE}x{SIZE} RGB")
         x_train, x_test = (
             np.stack([to_rgb(image, SIZE) for image in images]) for images in (x_train, x_test)
         )
-    return [x_train, y_train, x_test, y_test], ", ".join(notes)
+    return (x_train, y_train, x_test, y_test), ", ".join(notes)
 
 
 def _check_arrays(path: Path, images: np.ndarray, labels: np.ndarray, split: str) -> None:
+    """Checks dtype and shape of a split; raises `InputError`."""
     pictures = images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3))
     if images.dtype != np.uint8 or not pictures:
         raise InputError(
@@ -146,23 +150,3 @@ def _check_arrays(path: Path, images: np.ndarray, labels: np.ndarray, split: str
             f"{path}: y_{split} must be whole numbers, one for each of the {len(images)} images, "
             f"not {labels.dtype} {list(labels.shape)}"
         )
-
-
-def batches(
-    count: int, batch_size: int, seed: int, epoch: int = 0, position: int = 0
-) -> Iterator[tuple[np.ndarray]]:
-    """Endless batches of indices, int32 [batch_size], for `fit`, from batch `position` of an epoch on.
-
-    Batch s of epoch e is a pure function of (seed, e, s). Every epoch is a new order of all `count`
-    images, its last partial batch dropped.
-
-    Raises:
-        ValueError: there are fewer images than a batch takes.
-    """
-    if count < batch_size:
-        raise ValueError(f"a batch of {batch_size} cannot be drawn from {count} images")
-    while True:
-        order = np.random.default_rng([seed, epoch]).permutation(count).astype(np.int32)
-        for start in range(position * batch_size, count - batch_size + 1, batch_size):
-            yield (order[start : start + batch_size],)
-        epoch, position = epoch + 1, 0

@@ -1,13 +1,15 @@
 """`shapes`: a built-in dataset of ten classes, drawn with NumPy from a seed.
 
-An image shows nine copies of one shape in one colour, light on dark or dark on light. Colours, sizes, places
-and angles are drawn alike for all classes, so that only the outline tells the class; even a small crop shows
-some of it. A random encoder's linear probe does poorly, a trained one's well.
+An image shows nine copies of one shape in one colour, light on dark or dark on light. Colours, sizes,
+positions and angles have the same distribution for all classes, so that only the outline reveals the class;
+even a small crop shows some of it. A linear probe does poorly on a random backbone and well on a trained one.
 """
 
 from collections.abc import Callable
 
 import numpy as np
+
+from selfsup.data.folders import Arrays
 
 SIZE = 32
 TRAIN, TEST = 10_000, 2_000
@@ -16,8 +18,8 @@ SCATTER = 2.0
 RADIUS = (4.0, 5.5)
 DARK, LIGHT = (0.0, 0.4), (0.6, 1.0)
 SMOOTHING = 0.7
-WINDOW = 16  # a shape of the largest radius fits into so many rows and columns around its middle
-CHUNK = 100  # images at a time in the processor's cache
+WINDOW = 16  # rows and columns around its centre that hold a shape of the largest radius
+CHUNK = 100  # images converted at a time, to stay in the CPU cache
 NOISE = 0.02
 
 Field = np.ndarray
@@ -82,11 +84,23 @@ SHAPES: dict[str, Callable[[Field, Field], Field]] = {
     "crescent": _crescent,
     "angle": _angle,
 }
-"""By class name, outlines: functions of coordinates in units of the radius, negative inside."""
+"""Outlines by class name: signed functions of x and y in units of the radius, negative inside."""
 
 
 def draw(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Images of the classes `labels`, int [N] in 0..9 -> uint8 [N, 32, 32, 3]."""
+    """Draws one image for each label.
+
+    Args:
+        labels: classes, int [N] in [0, 9].
+        rng: source of colours, positions, sizes, angles and noise.
+
+    Returns:
+        uint8 [N, 32, 32, 3].
+
+    Example:
+        >>> draw(np.array([0, 4]), np.random.default_rng(0)).shape
+        (2, 32, 32, 3)
+    """
 
     def uniform(low: float, high: float, *shape: int) -> np.ndarray:
         return rng.uniform(low, high, (len(labels), 1, 1, *shape)).astype(np.float32)
@@ -110,24 +124,25 @@ def draw(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
             cover[seen] = np.maximum(cover[seen], np.clip(0.5 - distance / SMOOTHING, 0, 1))
     images = np.empty((len(labels), SIZE, SIZE, 3), np.uint8)
     for start in range(0, len(labels), CHUNK):
-        part = slice(start, start + CHUNK)
-        colours = background[part] + cover[part, ..., None] * (foreground[part] - background[part])
+        chunk = slice(start, start + CHUNK)
+        colours = background[chunk] + cover[chunk, ..., None] * (foreground[chunk] - background[chunk])
         colours += rng.normal(0, NOISE, colours.shape).astype(np.float32)
-        images[part] = (np.clip(colours, 0, 1) * 255).round()
+        images[chunk] = (np.clip(colours, 0, 1) * 255).round()
     return images
 
 
-def _window(middle: np.ndarray) -> np.ndarray:
-    """The WINDOW pixels of a row or column around each middle, [N, 1, 1] -> int [N, WINDOW, 1]."""
-    first = np.clip(np.round(middle).astype(int) - WINDOW // 2, 0, SIZE - WINDOW)
+def _window(centre: np.ndarray) -> np.ndarray:
+    """Indices of the WINDOW pixels around each centre along one axis, [N, 1, 1] -> int [N, WINDOW, 1]."""
+    first = np.clip(np.round(centre).astype(int) - WINDOW // 2, 0, SIZE - WINDOW)
     return first + np.arange(WINDOW)[:, None]
 
 
-def load_shapes(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """x_train, y_train, x_test, y_test: 10,000 and 2,000 images, classes in equal numbers."""
+def load_shapes(seed: int = 0) -> Arrays:
+    """Returns 10,000 training and 2,000 test images with equally frequent classes."""
     rng = np.random.default_rng(seed)
-    arrays = []
-    for count in (TRAIN, TEST):
+
+    def split(count: int) -> tuple[np.ndarray, np.ndarray]:
         labels = rng.permutation(np.arange(count) % len(SHAPES))
-        arrays += [draw(labels, rng), labels.astype(np.int64)]
-    return tuple(arrays)
+        return draw(labels, rng), labels.astype(np.int64)
+
+    return (*split(TRAIN), *split(TEST))

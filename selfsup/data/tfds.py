@@ -1,4 +1,4 @@
-"""TFDS image classification as arrays, with one clear line where TFDS cannot help."""
+"""Image classification datasets of TFDS as arrays, with one-line errors instead of TFDS' tracebacks."""
 
 import logging
 import threading
@@ -8,34 +8,43 @@ from typing import Any
 
 import numpy as np
 
-from selfsup.data.folders import to_rgb
+from selfsup.data.folders import Arrays, to_rgb
 from selfsup.utils.errors import InputError
 
 THREE_WAYS = (
-    "give a prepared copy with --data_dir, or an .npz or image folder as --dataset=PATH, "
+    "pass a prepared copy as --data_dir, or an .npz file or image folder as --dataset=PATH, "
     "or use the built-in --dataset=shapes"
 )
-REACHABLE_WITHIN = 5.0
+REACHABLE_WITHIN = 5.0  # seconds
 JPEG = b"\xff\xd8"
 HOST = "https://storage.googleapis.com"
 
 
-def read_tfds(name: str, data_dir: str | None, size: int) -> tuple[list[np.ndarray], str]:
-    """x_train, y_train, x_test, y_test of a TFDS dataset, and a note: stored as JPEG, resized.
+def read_tfds(name: str, data_dir: str | None, size: int) -> tuple[Arrays, str]:
+    """Reads a TFDS dataset, downloading it if it is not prepared.
+
+    Args:
+        name: the name in TFDS.
+        data_dir: folder of prepared data; None for TFDS' default.
+        size: height and width to which images are resized.
+
+    Returns:
+        The arrays, with "test" or else "validation" as the test split, and a note: whether images are
+        stored as JPEG and whether they were resized.
 
     Raises:
-        InputError: TFDS is not installed or has no such dataset, the dataset has no images with labels,
-            or it is not prepared and cannot be fetched.
+        InputError: TFDS is not installed or has no such dataset, the dataset has no labelled images, or it
+            is not prepared and cannot be downloaded.
     """
     try:
         import tensorflow_datasets as tfds
     except ImportError:
         raise InputError(
-            f"dataset {name!r} needs tensorflow-datasets, not installed here; {THREE_WAYS}"
+            f"dataset {name!r} needs tensorflow-datasets, which is not installed; {THREE_WAYS}"
         ) from None
     logging.getLogger("absl").setLevel(logging.ERROR)
     if name.split("/")[0].split(":")[0] not in tfds.list_builders(with_community_datasets=False):
-        raise InputError(f"dataset {name!r} is not one of TFDS; {THREE_WAYS}")
+        raise InputError(f"dataset {name!r} is not one of TFDS' datasets; {THREE_WAYS}")
     builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
     if not {"image", "label"} <= set(builder.info.features):
         raise InputError(
@@ -45,17 +54,18 @@ def read_tfds(name: str, data_dir: str | None, size: int) -> tuple[list[np.ndarr
         where = builder.data_path
         if not _online():
             raise InputError(
-                f"dataset {name!r} is not in {where} and cannot be fetched without a network; {THREE_WAYS}"
+                f"dataset {name!r} is not in {where} and cannot be downloaded without a network; {THREE_WAYS}"
             )
         try:
             builder.download_and_prepare()
-        except Exception as error:  # a manual download, a full disk, a lost connection: TFDS has many
+        except Exception as error:  # manual download, full disk, lost connection: many types
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise InputError(f"TFDS could not prepare {name!r}: {reason}; {THREE_WAYS}") from None
     splits = ["train", next((s for s in ("test", "validation") if s in builder.info.splits), None)]
     if "train" not in builder.info.splits or splits[1] is None:
         raise InputError(f"dataset {name!r} has no train and test splits, only {list(builder.info.splits)}")
-    arrays, shapes = [], set()
+    arrays: list[np.ndarray] = []
+    shapes: set[tuple[int, ...]] = set()
     for split in splits:
         images, labels = [], []
         for example in tfds.as_numpy(builder.as_dataset(split)):
@@ -67,11 +77,12 @@ def read_tfds(name: str, data_dir: str | None, size: int) -> tuple[list[np.ndarr
     notes = ["JPEG copies of the images"] if _stored_as_jpeg(builder) else []
     if resized:
         notes.append(f"images (such as {'x'.join(map(str, min(resized)))}) resized to {size}x{size} RGB")
-    return arrays, ", ".join(notes)
+    x_train, y_train, x_test, y_test = arrays
+    return (x_train, y_train, x_test, y_test), ", ".join(notes)
 
 
 def _stored_as_jpeg(builder: Any) -> bool:
-    """Whether the first image is a JPEG, which is not to the bit what was photographed or published."""
+    """Whether the first image is a JPEG, so that its pixels may differ from the published ones."""
     from tensorflow_datasets import as_numpy, decode
 
     stored = builder.as_dataset("train[:1]", decoders={"image": decode.SkipDecoding()})
@@ -79,7 +90,7 @@ def _stored_as_jpeg(builder: Any) -> bool:
 
 
 def _online() -> bool:
-    """Whether the network answers, asked in the background: name look-ups have no time limit of their own."""
+    """Whether the network answers. Asks in a thread because DNS lookups have no time limit."""
     answered = threading.Event()
 
     def ask() -> None:

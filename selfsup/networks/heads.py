@@ -17,9 +17,6 @@ def mlp(
     layers_count: int,
     name: str,
     dtype: Any = "float32",
-    bn_momentum: float = BN_MOMENTUM,
-    bn_synchronized: bool = False,
-    stock: bool = False,
     output: int = PROJECTION,
 ) -> keras.Sequential:
     """A head [B, inputs] -> [B, output]: blocks of Dense 512 - BN - ReLU, then Dense without bias.
@@ -33,19 +30,15 @@ def mlp(
         layers_count: Dense layers in all.
         name: name of the model and first part of its variables' paths.
         dtype: dtype policy of all layers.
-        bn_momentum: decay of the moving statistics.
-        bn_synchronized: whether devices that share a batch on TensorFlow take statistics over all of it.
-        stock: whether all layers are Keras' own; same weights, slower.
         output: D of the output.
     """
-    batch_norm = layers.BatchNormalization if stock else BatchNorm
     head = keras.Sequential([keras.Input((inputs,))], name=name)
     for index in range(1, layers_count):
         head.add(layers.Dense(HIDDEN, dtype=dtype, name=f"hidden{index}"))
         head.add(
-            batch_norm(
-                momentum=bn_momentum, epsilon=BN_EPSILON, center=False, scale=False,
-                synchronized=bn_synchronized, dtype=dtype, name=f"hidden{index}_bn",
+            BatchNorm(
+                momentum=BN_MOMENTUM, epsilon=BN_EPSILON, center=False, scale=False,
+                dtype=dtype, name=f"hidden{index}_bn",
             )
         )  # fmt: skip
         head.add(layers.Activation("relu", dtype=dtype, name=f"hidden{index}_relu"))

@@ -1,4 +1,4 @@
-"""Keras' batch norm and convolution, faster on TensorFlow: same weights, same meaning."""
+"""Keras' batch normalization and convolution, made faster on TensorFlow."""
 
 from typing import Any
 
@@ -14,21 +14,26 @@ if keras.backend.backend() == "tensorflow":
 class BatchNorm(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` over the last axis, fused on TensorFlow.
 
-    Same weights, same meaning, same moving statistics. Keras 3 builds batch norm from single operations
-    on TensorFlow; the fused one keeps bfloat16 images in bfloat16 and does the statistics in float32,
-    which nearly doubles the speed of a ResNet-18 step on a CPU with AMX. Under XLA (JAX) nothing is to
-    be gained. Inputs that are not [B, H, W, C], and layers without gamma or beta, take Keras' way.
+    Weights, outputs and moving statistics are the same. Keras 3 builds batch normalization from single
+    operations on TensorFlow. The fused operation keeps bfloat16 images in bfloat16 and computes the
+    statistics in float32, which nearly doubles the speed of a ResNet-18 step on a CPU with AMX. With XLA
+    (JAX) there is nothing to gain. Inputs that are not [B, H, W, C], float64 inputs and layers without gamma
+    or beta use Keras' implementation.
 
-    Where devices share a batch on TensorFlow, `synchronized` takes the statistics over all of it, in Keras'
-    way; without it each device has those of its own rows, and the moving statistics average them.
+    If several devices share a batch on TensorFlow, `synchronized=True` computes the statistics over the whole
+    batch, with Keras' implementation. Otherwise each device uses the statistics of its own rows, and the
+    moving statistics are averaged over the devices.
     """
 
     def add_weight(self, *args: Any, **kwargs: Any) -> keras.Variable:
+        """Creates a weight without autocast: the statistics stay in float32."""
         return super().add_weight(*args, **{**kwargs, "autocast": False})
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Normalises `inputs`, [B, H, W, C] or [B, D], and keeps their shape and dtype."""
         shared = replicas.count() > 1
         images = len(inputs.shape) == 4 and self.axis == -1 and self.scale and self.center and mask is None
+        images = images and inputs.dtype != "float64"  # the fused operation does not support float64
         fused = keras.backend.backend() == "tensorflow" and images and not (shared and self.synchronized)
         outputs = self._fused(inputs, bool(training)) if fused else super().call(inputs, training, mask)
         if shared and not self.synchronized and training and self.momentum < 1:
@@ -51,32 +56,34 @@ class BatchNorm(keras.layers.BatchNormalization):
         )
         if training:
             count = tf.cast(tf.size(inputs) // inputs.shape[-1], tf.float32)
-            biased = variance * ((count - 1.0) / count)  # the op applies Bessel's correction, Keras does not
+            biased = variance * ((count - 1.0) / count)  # Keras does not apply Bessel's correction
             for moving, batch in ((self.moving_mean, mean), (self.moving_variance, biased)):
                 moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
         return outputs
 
 
 class Conv2D(keras.layers.Conv2D):
-    """`keras.layers.Conv2D` with "same" padding and no bias, whose kernel gradient is fast and sure on CPUs.
+    """`keras.layers.Conv2D` with "same" padding and no bias, and a better kernel gradient on CPUs.
 
-    oneDNN's convolution is slow at the kernel's gradient in bfloat16 where images are small and channels
-    many, as in the last stages of a ResNet: at 4x4 pixels and 512 channels it takes four times as long as
-    the forward pass. And with fewer than 16 channels its gradient of a 1x1 kernel is not the same twice.
-    There the gradient is taken as one matrix product for each place in the kernel, in the first case in a
-    sixth of the time. Elsewhere this is Keras' layer.
+    oneDNN's kernel gradient in bfloat16 is slow for small images with many channels, as in the last stages of
+    a ResNet: at 4x4 pixels and 512 channels it takes four times as long as the forward pass. The gradient of
+    a 1x1 kernel can be non-deterministic if the number of channels is not a multiple of 16. In both cases
+    this layer computes the gradient as one matrix product for each kernel position; in the first case that
+    takes a sixth of the time. In all other cases it is Keras' layer.
     """
 
     def call(self, inputs: Any) -> Any:
+        """Convolves `inputs`, [B, H, W, C], to [B, H / stride, W / stride, filters]."""
         if not self._by_products(inputs):
             return super().call(inputs)
         stride = self.strides[0]
         return _convolve(stride)(inputs, tf.convert_to_tensor(self.kernel))
 
     def _by_products(self, inputs: Any) -> bool:
-        """Whether products are faster (the output has fewer pixels than the input channels) or surer.
+        """Whether to compute the kernel gradient by matrix products.
 
-        Only for what `kernel_gradient` is made for: square images whose side the stride divides.
+        They are faster if the output has fewer pixels than the input has channels, and deterministic for 1x1
+        kernels. `kernel_gradient` supports only square images whose side is a multiple of the stride.
         """
         (height, width), stride, channels = inputs.shape[1:3], self.strides[0], inputs.shape[-1]
         if keras.backend.backend() != "tensorflow" or on_gpu() or height != width or height % stride:
@@ -86,7 +93,7 @@ class Conv2D(keras.layers.Conv2D):
 
 
 def _convolve(stride: int) -> Any:
-    """The convolution, with the kernel's gradient by matrix products."""
+    """Returns the convolution of inputs and kernel, with the kernel gradient by matrix products."""
 
     @tf.custom_gradient
     def convolve(x: Any, kernel: Any) -> Any:
@@ -106,22 +113,23 @@ def _convolve(stride: int) -> Any:
 
 
 def kernel_gradient(x: Any, dy: Any, size: int, stride: int) -> Any:
-    """The gradient of a square kernel of a convolution with "same" padding: x^T dy for each of its places.
+    """Computes the kernel gradient of a convolution with "same" padding: x^T dy for each kernel position.
 
     Args:
-        x: inputs [B, H, W, C], square, of a height that the stride divides.
+        x: inputs, [B, H, W, C]; square, with a height that is a multiple of the stride.
         dy: gradient of the outputs, [B, H / stride, W / stride, O].
-        size, stride: of the kernel.
+        size: height and width of the kernel.
+        stride: stride of the convolution.
 
     Returns:
-        [size, size, C, O].
+        [size, size, C, O], in the dtype of the inputs.
     """
     outputs, channels = dy.shape[1], x.shape[3]
     padding = max(size - stride, 0)
     before = padding // 2
     after = padding - before + (-padding) % stride
     x = tf.pad(x, [[0, 0], [before, after], [before, after], [0, 0]])
-    if stride > 1:  # each place then reads neighbouring pixels of one phase, instead of skipping over some
+    if stride > 1:  # each position then reads adjacent pixels of one phase instead of every stride-th pixel
         x = tf.nn.space_to_depth(x, stride)
     dy = tf.reshape(dy, (-1, dy.shape[3]))
     products = []

@@ -16,9 +16,6 @@ STAGES = 4
 def resnet18(
     width: int = 64,
     image_shape: tuple[int, int, int] = (32, 32, 3),
-    bn_momentum: float = BN_MOMENTUM,
-    bn_synchronized: bool = False,
-    stock: bool = False,
     dtype: Any = "float32",
     name: str = "backbone",
 ) -> keras.Model:
@@ -30,28 +27,19 @@ def resnet18(
     Args:
         width: channels of the first stage; the others have 2, 4 and 8 times as many. 64 is ResNet-18.
         image_shape: height, width and channels.
-        bn_momentum: decay of the moving statistics; at 1 a forward pass leaves them as they are.
-        bn_synchronized: whether devices that share a batch on TensorFlow take statistics over all of it.
-        stock: whether all layers are Keras' own; same weights, slower.
         dtype: dtype policy of all layers.
         name: name of the model and first part of its variables' paths.
     """
 
-    convolution = layers.Conv2D if stock else Conv2D
-    batch_norm = layers.BatchNormalization if stock else BatchNorm
-
     def conv(x: Any, channels: int, size: int, strides: int, layer: str) -> Any:
         init = keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
-        return convolution(
+        return Conv2D(
             channels, size, strides, "same",
             use_bias=False, kernel_initializer=init, dtype=dtype, name=f"{layer}_conv",
         )(x)  # fmt: skip
 
     def norm(x: Any, layer: str) -> Any:
-        return batch_norm(
-            momentum=bn_momentum, epsilon=BN_EPSILON, synchronized=bn_synchronized,
-            dtype=dtype, name=f"{layer}_bn",
-        )(x)  # fmt: skip
+        return BatchNorm(momentum=BN_MOMENTUM, epsilon=BN_EPSILON, dtype=dtype, name=f"{layer}_bn")(x)
 
     def relu(x: Any, layer: str) -> Any:
         return layers.Activation("relu", dtype=dtype, name=f"{layer}_relu")(x)

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: files that are whole or absent, each with a checksum and the run it belongs to."""
+"""Checkpoints of a run: complete files with a checksum and the identity of the run."""
 
 import hashlib
 import io
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,40 +20,49 @@ _NAME = "checkpoint-{:09d}.ckpt"
 _PATTERN = re.compile(r"checkpoint-(\d{9})\.ckpt")
 _MAGIC = b"selfsup checkpoint 1\n"
 
-
 Identity = Mapping[str, str | int]
-"""What a run is, by name: the fingerprints of its config and its data, its seed, and what computes it."""
+"""The identity of a run: fingerprints of its config and data, seed, backend and precision, by name."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state of a run after so many steps, as arrays by name."""
+    """The state of a run after `steps` training steps, as arrays by name."""
 
     steps: int
     arrays: Mapping[str, np.ndarray]
 
 
 class DamagedError(Exception):
-    """A file is not a whole checkpoint of this run; the text says why."""
+    """A file is not an intact checkpoint of this run; the message says why."""
 
 
 def found(workdir: Path) -> list[Path]:
-    """The checkpoints in a run's folder, the newest first."""
+    """Returns the paths of the checkpoints in a run's folder, latest step first."""
     return sorted((path for path in workdir.iterdir() if _PATTERN.fullmatch(path.name)), reverse=True)
 
 
 def save(workdir: Path, identity: Identity, checkpoint: Checkpoint) -> Path:
-    """Writes a checkpoint, then deletes all but this one and the one before.
+    """Writes a checkpoint, then deletes all others except the previous one.
 
-    A newer one goes as well: it could not be used when the run went on from an older.
+    Checkpoints of later steps are deleted too: the run resumed from an earlier one because they were
+    unusable.
+
+    Args:
+        workdir: the run's folder.
+        identity: the run's identity.
+        checkpoint: the state to save.
+
+    Returns:
+        The path of the checkpoint.
 
     Raises:
-        OSError: the disk refused; older checkpoints are as they were.
+        OSError: the checkpoint cannot be written; the others are unchanged.
     """
-    content = io.BytesIO()
-    content.write(json.dumps({"identity": dict(identity), "steps": checkpoint.steps}).encode() + b"\n")
-    np.savez(content, **checkpoint.arrays)
-    content = content.getbuffer()
+    buffer = io.BytesIO()
+    buffer.write(json.dumps({"identity": dict(identity), "steps": checkpoint.steps}).encode() + b"\n")
+    arrays: dict[str, Any] = dict(checkpoint.arrays)
+    np.savez(buffer, **arrays)
+    content = buffer.getbuffer()
     path = workdir / _NAME.format(checkpoint.steps)
     with replacing(path, "wb") as file:
         file.write(_MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n")
@@ -65,10 +75,14 @@ def save(workdir: Path, identity: Identity, checkpoint: Checkpoint) -> Path:
 
 
 def read(path: Path, identity: Identity) -> Checkpoint:
-    """A checkpoint of a run.
+    """Reads a checkpoint.
+
+    Args:
+        path: the file.
+        identity: the identity that the checkpoint must have.
 
     Raises:
-        DamagedError: it was cut, changed, or belongs to another run.
+        DamagedError: the file is truncated, was changed, or belongs to another run.
     """
     try:
         content = path.read_bytes()
@@ -85,18 +99,23 @@ def read(path: Path, identity: Identity) -> Checkpoint:
     theirs = header["identity"]
     different = [f"{n} {theirs.get(n)}, here {identity[n]}" for n in identity if theirs.get(n) != identity[n]]
     if different:
-        raise DamagedError(f"it is of a run with {'; '.join(different)}")
+        raise DamagedError(f"it is a checkpoint of a run with {'; '.join(different)}")
     with np.load(io.BytesIO(arrays), allow_pickle=False) as file:
         return Checkpoint(header["steps"], dict(file))
 
 
 def latest(workdir: Path, identity: Identity) -> Checkpoint | None:
-    """The newest usable checkpoint in a run's folder; None where there is no checkpoint at all.
+    """Reads the latest usable checkpoint in a run's folder, with a warning on stderr for each unusable one.
 
-    Damaged ones are named on stderr.
+    Args:
+        workdir: the run's folder.
+        identity: the run's identity.
+
+    Returns:
+        The checkpoint, or None if there are no checkpoints.
 
     Raises:
-        InputError: there are checkpoints, and none can be used.
+        InputError: there are checkpoints, but none is usable.
     """
     paths = found(workdir)
     for path in paths:
@@ -106,8 +125,8 @@ def latest(workdir: Path, identity: Identity) -> Checkpoint | None:
             print(f"warning: {path} cannot be used: {error}", file=sys.stderr, flush=True)
     if paths:
         raise InputError(
-            f"none of the {len(paths)} checkpoints in {workdir} can be used here; delete {workdir}, "
-            "or start anew with --overwrite"
+            f"none of the {len(paths)} checkpoints in {workdir} can be used; delete {workdir}, "
+            "or start again with --overwrite"
         )
     return None
 

@@ -1,8 +1,9 @@
-"""What a run records while it trains, read back: `eigenspace.npz` and `log.csv`."""
+"""The recordings of a training: `eigenspace.npz` and `log.csv`."""
 
 import csv
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,17 +18,17 @@ LOG_FIELDS = ("epoch", "loss", "embedding_std", "effective_rank", "asymmetry")
 
 @dataclass(frozen=True)
 class Eigenspaces:
-    """The eigenspaces of F and W_p at R moments of a training, in its order; D is 128.
+    """The eigenspaces of F and W_p at R moments of a training, in order. D is 128.
 
-    The untrained network has no F yet, and a diverged one none that is finite: NaN stands there.
+    Values are NaN if they do not exist: F before training, or matrices that are no longer finite.
 
     Attributes:
-        epoch: epochs done, int32 [R]; 0 is the untrained network.
-        correlation_eigenvalues: of F, ascending, float32 [R, D].
-        predictor_eigenvalues: of W_p, real parts, ascending, float32 [R, D].
+        epoch: completed epochs, int32 [R]; 0 for the untrained network.
+        correlation_eigenvalues: eigenvalues of F, ascending, float32 [R, D].
+        predictor_eigenvalues: real parts of the eigenvalues of W_p, ascending, float32 [R, D].
         alignment: cos(u_j, W_p u_j) in the order of F's eigenvalues, float32 [R, D].
-        asymmetry: of W_p, float32 [R].
-        effective_rank: of F at that moment (`log.csv` has the epochs' means), float32 [R].
+        asymmetry: asymmetry of W_p, float32 [R].
+        effective_rank: effective rank of F at that moment, float32 [R]; `log.csv` has means over epochs.
     """
 
     epoch: np.ndarray
@@ -39,7 +40,16 @@ class Eigenspaces:
 
     @classmethod
     def measure(cls, epoch: int, weight: np.ndarray, correlation: np.ndarray | None = None) -> "Eigenspaces":
-        """One moment, from W_p and F, [D, D] each; no F before training."""
+        """Measures one moment.
+
+        Args:
+            epoch: completed epochs.
+            weight: W_p, [D, D], acting on columns.
+            correlation: F, [D, D]; None before training.
+
+        Returns:
+            A recording with R = 1.
+        """
         unknown = np.full(len(weight), np.nan)
         eigenvalues = predictor = aligned = unknown
         rank = np.nan
@@ -53,7 +63,7 @@ class Eigenspaces:
         return cls(np.array([epoch], np.int32), *(np.array([value], np.float32) for value in row[1:]))
 
     def __add__(self, later: "Eigenspaces") -> "Eigenspaces":
-        """The moments of both, in this order."""
+        """Appends the moments of `later`."""
         pairs = zip(self.arrays().values(), later.arrays().values(), strict=True)
         return Eigenspaces(*(np.concatenate(pair) for pair in pairs))
 
@@ -61,28 +71,41 @@ class Eigenspaces:
         return len(self.epoch)
 
     def __getitem__(self, rows: slice | np.ndarray) -> "Eigenspaces":
-        """Some of the moments, by a slice, a mask or indices."""
+        """Selects moments by a slice, a mask or indices."""
         return Eigenspaces(*(array[rows] for array in self.arrays().values()))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The fields by name."""
+        """Returns the fields by name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def write(self, workdir: Path) -> None:
-        """Writes `eigenspace.npz`, whole or not at all."""
+        """Writes `eigenspace.npz`, completely or not at all.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        arrays: dict[str, Any] = self.arrays()
         with replacing(workdir / EIGENSPACES, "wb") as file:
-            np.savez(file, **self.arrays())
+            np.savez(file, **arrays)
 
 
 def read_eigenspaces(workdir: str | Path) -> Eigenspaces:
-    """The recording in a run's folder.
+    """Reads `eigenspace.npz` from a run's folder.
 
     Raises:
-        InputError: there is none, or it is damaged.
+        InputError: the file is missing or damaged.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as workdir:
+        ...     Eigenspaces.measure(0, np.eye(3)).write(Path(workdir))
+        ...     recorded = read_eigenspaces(workdir)
+        >>> recorded.predictor_eigenvalues.tolist()
+        [[1.0, 1.0, 1.0]]
     """
     path = Path(workdir) / EIGENSPACES
     if not path.is_file():
-        raise InputError(f"no {EIGENSPACES} in {workdir}; give the folder of a run")
+        raise InputError(f"no {EIGENSPACES} in {workdir}; pass the folder of a run")
     try:
         with np.load(path) as arrays:
             return Eigenspaces(**arrays)
@@ -91,10 +114,23 @@ def read_eigenspaces(workdir: str | Path) -> Eigenspaces:
 
 
 def read_log(workdir: str | Path) -> dict[str, np.ndarray]:
-    """The columns of a run's `log.csv` by name, float64 [epochs] each.
+    """Reads `log.csv` from a run's folder.
+
+    Returns:
+        The columns by name, float64 [epochs] each: `epoch`, `loss`, `embedding_std`, `effective_rank` and
+        `asymmetry`.
 
     Raises:
-        InputError: there is none, or it is damaged.
+        InputError: the file is missing or damaged.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as workdir:
+        ...     lines = [",".join(LOG_FIELDS), "1,-1.5,0.8,4.2,0.1", "2,-1.6,0.9,5.0,0.1"]
+        ...     _ = (Path(workdir) / LOG).write_text("\\n".join(lines))
+        ...     log = read_log(workdir)
+        >>> log["loss"].tolist()
+        [-1.5, -1.6]
     """
     path = Path(workdir) / LOG
     try:
@@ -102,6 +138,6 @@ def read_log(workdir: str | Path) -> dict[str, np.ndarray]:
             rows = list(csv.DictReader(file))
         return {name: np.array([float(row[name]) for row in rows]) for name in LOG_FIELDS}
     except FileNotFoundError:
-        raise InputError(f"no {LOG} in {workdir}; give the folder of a run") from None
+        raise InputError(f"no {LOG} in {workdir}; pass the folder of a run") from None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path} is not the log of a run ({error})") from None

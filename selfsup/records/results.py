@@ -1,8 +1,8 @@
-"""The record of a run: its schema, written whole or not at all."""
+"""The result of a run, `result.json`."""
 
 import json
 import subprocess
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,34 +15,35 @@ DIVERGED = "the loss became infinite or not a number"
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished run leaves in `result.json`.
+    """The result of a finished run, as stored in `result.json`.
 
     Attributes:
         config: the fields of `Config`.
-        accuracy: test accuracies in percent: `linear`, after the probe's last epoch; `knn`, weighted, k =
-            200; `linear_reused`, on the projector's first block (3-layer projectors); `untrained_linear`,
-            before training, where it was asked for. None where the run diverged.
-        collapsed: by the fixed rule of `selfsup.collapse`; never before 5 epochs.
+        accuracy: test accuracies in percent: `linear` after the probe's last epoch; `knn`, weighted with k =
+            200; `linear_reused` on the projector's first block (3-layer projectors); `untrained_linear`
+            before training, if requested. None for a diverged run.
+        collapsed: whether the run collapsed by the fixed rule of `selfsup.collapse`.
         diverged: whether the loss stopped being finite.
         monitor: of the last epoch, the means of `loss`, `embedding_std` and `effective_rank`, and the last
-            `asymmetry`.
-        seconds: wall time: `load` (data, network), `compile`, `steps`, `callbacks` (log, progress),
-            `records` (eigenspaces, encoder), `checkpoints`, `probe` (features too), `knn`, `other`, and in
-            `total`.
-        images_per_second: in training, without its first step.
-        parameters: trainable ones of the online network and predictor.
+            `asymmetry`. None for a value that is not finite.
+        seconds: wall time of `load` (data, network), `compile`, `steps`, `callbacks` (log, progress),
+            `records` (eigenspaces, encoder), `checkpoints`, `probe` (including features), `knn`, `other`,
+            and `total`.
+        images_per_second: training speed, without the first step.
+        parameters: number of trainable parameters of the online network and predictor.
         environment: backend, device, precision, versions.
-        dataset: name, sizes, `mean`, `std`, `fingerprint` of all bytes.
-        weights: SHA-256 of all variables after training, the optimizer's included: two runs that agree in
-            it are the same to the last bit.
-        commit: of the code, with "-dirty" if it was changed since, or None.
+        dataset: name, sizes, `mean`, `std` and `fingerprint`.
+        weights: SHA-256 of all variables after training, including the optimizer's: runs with the same value
+            are bit-identical.
+        commit: git commit of the code, with "-dirty" after local changes; None if unknown.
+        swapped: descriptions of a backbone, augmentation or loss that replaced the paper's, by name.
     """
 
     config: dict[str, Any]
     accuracy: dict[str, float | None]
     collapsed: bool
     diverged: bool
-    monitor: dict[str, float]
+    monitor: dict[str, float | None]
     seconds: dict[str, float]
     images_per_second: float
     parameters: int
@@ -50,17 +51,29 @@ class Result:
     dataset: dict[str, Any]
     weights: str
     commit: str | None
+    swapped: dict[str, str] = field(default_factory=dict)
 
     def write(self, workdir: Path) -> None:
-        """Writes `result.json`."""
+        """Writes `result.json`, completely or not at all.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
         write_json(workdir / RESULT, asdict(self))
 
 
 def read_result(workdir: str | Path) -> Result | None:
-    """The result in a run's folder, or None if the run has not finished.
+    """Reads `result.json` from a run's folder.
+
+    Returns:
+        The result, or None if the run is not finished.
 
     Raises:
-        InputError: the file is there but is not a run's result.
+        InputError: the file exists but is not the result of a run.
+
+    Example:
+        >>> read_result("runs/not-started") is None
+        True
     """
     path = Path(workdir) / RESULT
     if not path.exists():
@@ -72,14 +85,19 @@ def read_result(workdir: str | Path) -> Result | None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a file whole or not at all."""
+    """Writes `value` as JSON, completely or not at all.
+
+    Raises:
+        OSError: the file cannot be written.
+        TypeError: `value` cannot be represented in JSON.
+    """
     with replacing(path) as file:
         json.dump(value, file, indent=1)
         file.write("\n")
 
 
 def commit() -> str | None:
-    """The git commit of this package's code, if it stands in a repository of its own."""
+    """Returns the git commit of this package's code, or None if it is not in its own git repository."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None

@@ -1,4 +1,4 @@
-"""The folder of a run: which run it belongs to, and that only one works in it at a time."""
+"""The folder of a run: the run it belongs to, and a lock that keeps other processes out."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from selfsup.config import YOUNG, Config
+from selfsup.config import ADDED, Config
 from selfsup.records import checkpoints
 from selfsup.records.recordings import EIGENSPACES, LOG, TIMING
 from selfsup.records.results import RESULT, write_json
@@ -17,17 +17,17 @@ from selfsup.utils.errors import InputError
 from selfsup.utils.files import locked, sweep
 
 CONFIG, LOCK, TENSORBOARD = "config.json", ".lock", "tensorboard"
-RECORDS = (
-    RESULT, CONFIG, LOG, TIMING, EIGENSPACES, "encoder.keras", "eigenspace.png", "curves.png",
-)  # fmt: skip
-"""The files that a run leaves, beside its checkpoints; `result.json` is the first to go with --overwrite."""
+ENCODER = "encoder.keras"
+EIGENSPACE_FIGURE, CURVES_FIGURE = "eigenspace.png", "curves.png"
+RECORDS = (RESULT, CONFIG, LOG, TIMING, EIGENSPACES, ENCODER, EIGENSPACE_FIGURE, CURVES_FIGURE)
+"""The files of a run besides its checkpoints; --overwrite deletes `result.json` first."""
 
 
 def check_workdir(workdir: Path, config: Config) -> None:
-    """Looks whose a folder is; writes nothing.
+    """Checks that a folder does not belong to another run. Writes nothing.
 
     Raises:
-        InputError: the folder belongs to a run of another config or seed.
+        InputError: the folder belongs to a run with another config or seed, or its config is unreadable.
     """
     path = workdir / CONFIG
     try:
@@ -40,31 +40,31 @@ def check_workdir(workdir: Path, config: Config) -> None:
 
 def _check_same(workdir: Path, found: dict[str, Any], config: Config) -> None:
     wanted = {**config.settings, "seed": config.seed}
-    found = {**YOUNG, **found}
+    found = {**ADDED, **found}
     different = [name for name, value in wanted.items() if found.get(name) != value]
     if different:
         fields = ", ".join(f"{name} {found.get(name)} there, {wanted[name]} here" for name in different)
         raise InputError(
             f"workdir {workdir} holds another run ({fields}); choose another --workdir, "
-            "or --overwrite what is there"
+            "or delete that run with --overwrite"
         )
 
 
 @contextmanager
 def owned(workdir: Path, config: Config, overwrite: bool = False) -> Iterator[None]:
-    """Makes a run's folder and keeps other runs out of it while the block lasts.
+    """Creates a run's folder and keeps other processes out of it inside the block.
 
-    A folder that was made here goes again if the block ends in an `InputError`.
+    A folder created here is removed again if the block raises an `InputError`.
 
     Args:
         workdir: the folder.
-        config: the run's.
-        overwrite: whether it may hold another run, which is then to be cleared.
+        config: the config of the run.
+        overwrite: whether the folder may hold another run, which the caller then clears.
 
     Raises:
-        InputError: it cannot be written, another run is at work in it, or it belongs to another config.
+        InputError: the folder cannot be written, is used by another process, or belongs to another run.
     """
-    made = [path for path in (workdir, *workdir.parents) if not path.exists()]
+    created = [path for path in (workdir, *workdir.parents) if not path.exists()]
     try:
         with _lock(workdir):
             if not overwrite:
@@ -72,7 +72,7 @@ def owned(workdir: Path, config: Config, overwrite: bool = False) -> Iterator[No
             sweep(workdir)
             yield
     except InputError:
-        for path in made:
+        for path in created:
             with suppress(OSError):
                 (path / LOCK).unlink(missing_ok=True)
                 path.rmdir()
@@ -81,14 +81,14 @@ def owned(workdir: Path, config: Config, overwrite: bool = False) -> Iterator[No
 
 @contextmanager
 def _lock(workdir: Path) -> Iterator[None]:
-    """Makes the folder and holds its lock."""
+    """Creates the folder and holds its lock."""
     with ExitStack() as stack:
         try:
             workdir.mkdir(parents=True, exist_ok=True)
             file = stack.enter_context(locked(workdir / LOCK, wait=False))
         except BlockingIOError:
-            owner = f"process {(workdir / LOCK).read_text().strip()} is at work in {workdir}"
-            raise InputError(f"{owner}; wait for it or choose another --workdir") from None
+            owner = f"process {(workdir / LOCK).read_text().strip()} is using {workdir}"
+            raise InputError(f"{owner}; wait until it ends or choose another --workdir") from None
         except OSError as error:
             raise _unwritable(workdir, error) from None
         file.truncate(0)
@@ -98,7 +98,7 @@ def _lock(workdir: Path) -> Iterator[None]:
 
 
 def clear(workdir: Path) -> None:
-    """Deletes the records and checkpoints of a run, and nothing else."""
+    """Deletes the records and checkpoints of a run and leaves all other files."""
     for name in RECORDS:
         (workdir / name).unlink(missing_ok=True)
     checkpoints.delete(workdir)
@@ -106,10 +106,10 @@ def clear(workdir: Path) -> None:
 
 
 def write_config(workdir: Path, config: Config) -> None:
-    """Writes `config.json`, which says whose the folder is.
+    """Writes `config.json`, which marks the folder as belonging to the run.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: the file cannot be written.
     """
     try:
         write_json(workdir / CONFIG, config.to_dict())

@@ -12,7 +12,7 @@ from selfsup.records.workdir import CONFIG, check_workdir
 from selfsup.reproduction.registry import EXPERIMENTS, PARTS, canonical, make_config
 from selfsup.utils.errors import InputError
 from selfsup.utils.files import replacing
-from selfsup.utils.options import parse_part
+from selfsup.utils.options import parse_share
 
 RUNS, FAILURE = "runs", "failure.json"
 REPORT, PAGE = "REPORT.md", "report.html"
@@ -80,7 +80,7 @@ def shard(jobs: Sequence[Job], which: str) -> list[Job]:
     Raises:
         InputError: `which` is not written so.
     """
-    index, count = parse_part("shard", which)
+    index, count = parse_share("shard", which)
     return list(jobs[index::count])
 
 

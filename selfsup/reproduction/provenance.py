@@ -15,9 +15,10 @@ _WHERE = ("dataset", "precision")
 def preset_of(result: Result) -> str | None:
     """The preset that a run had, judged by its settings; None for settings of its own."""
     config = Config(**result.config)
+    found = config.to_dict()
     for preset in PRESETS:
         wanted = make_config(preset, config.experiment).settings
-        if all(getattr(config, name) == value for name, value in wanted.items() if name not in _WHERE):
+        if all(found[name] == value for name, value in wanted.items() if name not in _WHERE):
             return preset
     return None
 

@@ -136,15 +136,13 @@ def make_config(preset: str = "paper", experiment: str | None = None, **override
         raise InputError(f"experiment {experiment!r} is not in the registry; --list shows the names")
     settings = EXPERIMENTS[experiment].settings if experiment else {}
     chosen = {**settings, **overrides, "experiment": experiment}
-    unscaled = Config(**chosen)
-    scale = {k: v for k, v in PRESETS[preset].items() if getattr(unscaled, k) is not None}  # no tau, no EMA
+    unscaled = Config(**chosen).to_dict()
+    scale = {k: v for k, v in PRESETS[preset].items() if unscaled[k] is not None}  # no tau, no EMA
     config = Config(**{**scale, **chosen})
     if experiment is None:
         return config
-    plain = Config(**settings)
+    fixed, found = Config(**settings).to_dict(), config.to_dict()
     for name in dict.fromkeys((*_IDENTITY, *settings)):
-        if getattr(config, name) != getattr(plain, name):
-            raise InputError(
-                f"{name} is fixed to {getattr(plain, name)} by experiment {experiment}; drop one"
-            )
+        if found[name] != fixed[name]:
+            raise InputError(f"{name} is fixed to {fixed[name]} by experiment {experiment}; drop one")
     return config

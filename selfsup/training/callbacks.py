@@ -76,7 +76,7 @@ class EpochLog(keras.callbacks.Callback):
         return {
             "rows": np.array(self._rows, np.float64).reshape(-1, len(LOG_FIELDS)),
             "times": np.array(self._times, np.float64).reshape(-1, len(TIMING_FIELDS)),
-            "epoch_seconds": np.float64(self._before + time.perf_counter() - self._began),
+            "epoch_seconds": np.array(self._before + time.perf_counter() - self._began),
         }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
@@ -101,24 +101,30 @@ class EigenspaceLog(keras.callbacks.Callback):
         every: epochs between two recordings.
         epochs: of the run.
 
-    Attributes:
-        recorded: what has been recorded.
     """
 
     def __init__(self, workdir: Path, every: int, epochs: int) -> None:
         super().__init__()
         self.workdir, self.every, self.epochs = workdir, every, epochs
-        self.recorded: Eigenspaces | None = None
+        self._recorded: Eigenspaces | None = None
+
+    @property
+    def recorded(self) -> Eigenspaces:
+        """What has been recorded; from `on_train_begin` on there is something."""
+        assert self._recorded is not None
+        return self._recorded
 
     def on_train_begin(self, logs: Any = None) -> None:
-        if self.recorded is None:
-            self.recorded = Eigenspaces.measure(0, self.model.predictor_weight())
+        if self._recorded is None:
+            self._recorded = Eigenspaces.measure(0, self.model.predictor_weight())
         self._write()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if epoch % self.every == 0 or epoch + 1 == self.epochs:
             correlation = keras.ops.convert_to_numpy(self.model.correlation)
-            self.recorded += Eigenspaces.measure(epoch + 1, self.model.predictor_weight(), correlation)
+            self._recorded = self.recorded + Eigenspaces.measure(
+                epoch + 1, self.model.predictor_weight(), correlation
+            )
             self._write()
 
     def state(self) -> dict[str, np.ndarray]:
@@ -127,7 +133,7 @@ class EigenspaceLog(keras.callbacks.Callback):
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Goes on from a checkpoint."""
-        self.recorded = Eigenspaces(**state)
+        self._recorded = Eigenspaces(**state)
 
     def _write(self) -> None:
         with or_warning(f"the eigenspaces to {self.workdir}"):

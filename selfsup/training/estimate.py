@@ -1,58 +1,59 @@
-"""How long runs will take on this machine's CPU, before they start."""
+"""How long runs will take on this machine, from a few training steps."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
+from typing import Any
 
 import keras
 
-from selfsup.analysis import probe
-from selfsup.backend import devices
 from selfsup.config import Config
+from selfsup.data.batches import batches
 from selfsup.data.datasets import Dataset, load_dataset
-from selfsup.networks.resnet import resnet18
+from selfsup.model import SiameseModel
 
-FORWARDS_PER_STEP = {"tensorflow": 9.0, "jax": 13.0}
-"""Forward passes of a batch at inference that take as long as a step with EMA, on a CPU (measured)."""
-WITHOUT_EMA = 0.75
+STEPS = 10
 STARTUP = 30.0
-"""Seconds of a run before its first step and beside its steps (measured)."""
+"""Seconds that a run spends before its first step and beside its steps (measured on two CPU cores)."""
+FEATURES = 0.11
+"""Share of a step's time that the features of as many images take for the probe (measured)."""
 
 
-def forward_seconds(config: Config, network: keras.Model, data: Dataset) -> float | None:
-    """Seconds of a forward pass of a batch at inference, timed here; None on a GPU, where it says too little.
+class _Ends(keras.callbacks.Callback):
+    """When each execution ended."""
 
-    Args:
-        config: of the run.
-        network: of the config's width, compiled; any outputs.
-        data: the images.
-    """
-    if devices.on_gpu():
-        return None
-    images = data.x_train[: config.batch_size]
-    probe.embed(network, images, data.mean, data.std)
-    began = time.perf_counter()
-    probe.embed(network, images, data.mean, data.std)
-    return time.perf_counter() - began
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.seconds.append(time.perf_counter())
 
 
-def training_seconds(config: Config, forward: float, images: int) -> float:
-    """Seconds of all training steps on so many images, from `forward_seconds`."""
-    passes = FORWARDS_PER_STEP[keras.backend.backend()] * (1.0 if config.ema else WITHOUT_EMA)
-    return config.epochs * (images // config.batch_size) * forward * passes
+def step_seconds(config: Config, data: Dataset) -> float:
+    """Seconds of a training step, timed over ten of them after ten others."""
+    model = SiameseModel(config, data.x_train, data.mean, data.std)
+    model.compile(steps_per_execution=STEPS)
+    ends = _Ends()
+    feed = batches(len(data.x_train), config.batch_size, config.seed)
+    model.fit(feed, steps_per_epoch=2 * STEPS, shuffle=False, verbose=0, callbacks=[ends])
+    return (ends.seconds[-1] - ends.seconds[-1 - STEPS if keras.backend.backend() == "jax" else 0]) / STEPS
 
 
-def total_seconds(configs: Sequence[Config]) -> float | None:
-    """Seconds of whole runs that share their data and network; None on a GPU.
+def total_seconds(configs: Iterable[Config]) -> float:
+    """Seconds of whole runs that share their data and network; steps with and without EMA are timed.
 
     Raises:
         InputError: the data cannot be used.
     """
-    data = load_dataset(configs[0].dataset, configs[0].data_dir)
-    network = resnet18(configs[0].width, dtype=devices.resolve_precision(configs[0].precision))
-    network.compile(jit_compile=devices.jit_compile())
-    forward = forward_seconds(configs[0], network, data)
-    if forward is None:
-        return None
-    images = len(data.x_train)
-    features = forward * (images + len(data.x_test)) / configs[0].batch_size
-    return sum(STARTUP + training_seconds(config, forward, images) + features for config in configs)
+    timed: dict[bool, float] = {}
+    data: Dataset | None = None
+    total = 0.0
+    for config in configs:
+        data = data or load_dataset(config.dataset, config.data_dir)
+        ema = config.resolved.ema
+        if ema not in timed:
+            timed[ema] = step_seconds(config, data)
+        images = len(data.x_train)
+        features = FEATURES * (images + len(data.x_test)) / config.batch_size
+        total += STARTUP + (config.epochs * (images // config.batch_size) + features) * timed[ema]
+    return total

@@ -1,6 +1,5 @@
-"""What a run says while it trains."""
+"""How fast a run trains, and what it says while it does."""
 
-import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -9,78 +8,125 @@ import keras
 import numpy as np
 
 from selfsup.utils.clock import duration
+from selfsup.utils.status import StatusLine, fit_pieces
+
+LONG = 2 * 3600
+"""Seconds of training from which a lighter preset is suggested."""
+
+
+class Pace:
+    """Steps done and their rate, without the first execution, which compiles.
+
+    Attributes:
+        done: steps of the run that are done, those before an interruption included.
+        steps_per_second: 0 until two executions were seen.
+    """
+
+    def __init__(self) -> None:
+        self.done = 0
+        self.steps_per_second = 0.0
+        self._began: float | None = None
+        self._first: tuple[float, int, int] | None = None
+
+    def begin(self) -> None:
+        """The clock of the first execution starts."""
+        self._began = self._began or time.perf_counter()
+
+    def count(self, steps: int) -> None:
+        """So many steps have just ended."""
+        now = time.perf_counter()
+        self.done += steps
+        if self._first is None:
+            self._first = (now, self.done, steps)
+        else:
+            until, done, _ = self._first
+            self.steps_per_second = (self.done - done) / (now - until)
+
+    @property
+    def compile_seconds(self) -> float:
+        """What the first execution took longer than later ones."""
+        if self._first is None or self._began is None or not self.steps_per_second:
+            return 0.0
+        until, _, steps = self._first
+        return max(0.0, until - self._began - steps / self.steps_per_second)
 
 
 class Progress(keras.callbacks.Callback):
-    """A bar on a terminal, else a line per epoch: loss, embedding std, effective rank, time left.
+    """Shows epoch, loss, embedding std, effective rank and time left: a bar, or a line per epoch in a log.
 
     Args:
         epochs, steps, batch_size: of the run.
 
     Attributes:
-        images_per_second: in training, without its first steps.
-        compile_seconds: what the first steps took longer than others, once training has ended.
+        pace: steps done and their rate.
     """
 
     WIDTH = 24
-    EVERY = 0.5
+    SECONDS = 0.5
 
     def __init__(self, epochs: int, steps: int, batch_size: int) -> None:
         super().__init__()
         self.epochs, self.steps, self.batch_size = epochs, steps, batch_size
-        self.images_per_second = 0.0
-        self.compile_seconds = 0.0
-        self._done = 0
-        self._began: float | None = None
-        self._first: tuple[float, int, int] | None = None
+        self.pace = Pace()
+        self._line = StatusLine()
         self._shown = 0.0
-        self._bar = sys.stdout.isatty()
+        self._estimated = False
+        self._batch = 0
+
+    @property
+    def images_per_second(self) -> float:
+        """In training, without the first execution."""
+        return self.pace.steps_per_second * self.batch_size
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self._began = self._began or time.perf_counter()
-
-    def on_train_end(self, logs: Any = None) -> None:
-        if self._first and (rate := self.images_per_second):
-            until, _, steps = self._first
-            self.compile_seconds = max(0.0, until - self._began - steps * self.batch_size / rate)
+        self.pace.begin()
+        self._line.show("compiling the training step")
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         self._batch = batch
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        now, steps = time.perf_counter(), batch + 1 - self._batch
-        self._done += steps
-        if self._first is None:
-            self._first = (now, self._done, steps)
-        else:
-            until, done, _ = self._first
-            self.images_per_second = (self._done - done) * self.batch_size / (now - until)
-        if self._bar and now - self._shown >= self.EVERY:
-            self._shown = now
-            self._show(logs)
+        self.pace.count(batch + 1 - self._batch)
+        if not self._estimated and self.pace.steps_per_second:
+            self._estimated = True
+            self._estimate()
+        if self._estimated and time.perf_counter() - self._shown >= self.SECONDS:
+            self._shown = time.perf_counter()
+            self._line.show(self._text(logs, self._line.room))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self._show(logs)
-        print(flush=True)
+        self._line.finish(self._text(logs, self._line.room if self._line.live else 10**6))
 
     def state(self) -> dict[str, np.ndarray]:
         """Steps and pace, for a checkpoint."""
-        return {"done": np.int64(self._done), "pace": np.float64(self.images_per_second)}
+        return {"done": np.array(self.pace.done), "pace": np.array(self.images_per_second)}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Goes on from a checkpoint."""
-        self._done, self.images_per_second = int(state["done"]), float(state["pace"])
+        """Continues from a checkpoint."""
+        self.pace.done = int(state["done"])
+        self.pace.steps_per_second = float(state["pace"]) / self.batch_size
 
-    def _show(self, logs: Any) -> None:
-        epoch, position = divmod(self._done - 1, self.steps)
-        filled = (position + 1) * self.WIDTH // self.steps
-        bar = "=" * filled + "." * (self.WIDTH - filled)
-        pace = ""
-        if rate := self.images_per_second:
-            left = (self.epochs * self.steps - self._done) * self.batch_size
-            pace = f"  {rate:.0f} images/s, {duration(left / rate)} left"
-        text = (
-            f"epoch {epoch + 1}/{self.epochs} [{bar}]  loss {float(logs['loss']):.3f}  "
-            f"std {float(logs['embedding_std']):.2f}  rank {float(logs['effective_rank']):.1f}{pace}"
+    def _estimate(self) -> None:
+        seconds = (self.epochs * self.steps - self.pace.done) / self.pace.steps_per_second
+        self._line.finish(
+            f"time     about {duration(seconds)} of training, by the first {self.pace.done} steps"
         )
-        print(f"\r{text}\033[K" if self._bar else text, end="", flush=True)
+        if seconds > LONG:
+            print("         lighter: --preset=lite (width 16, 10 epochs) or --preset=quick (no data needed)")
+
+    def _text(self, logs: Any, room: int) -> str:
+        epoch, position = divmod(self.pace.done - 1, self.steps)
+        filled = (position + 1) * self.WIDTH // self.steps
+        rate, left = self.pace.steps_per_second, self.epochs * self.steps - self.pace.done
+        return fit_pieces(
+            [
+                (7, f"epoch {epoch + 1}/{self.epochs}"),
+                (1, f"[{'=' * filled}{'.' * (self.WIDTH - filled)}]"),
+                (6, f"loss {float(logs['loss']):.3f}"),
+                (3, f"std {float(logs['embedding_std']):.2f}"),
+                (4, f"rank {float(logs['effective_rank']):.1f}"),
+                (2, f"{self.images_per_second:.0f} images/s" if rate else ""),
+                (5, f"{duration(left / rate)} left" if rate else ""),
+            ],
+            room,
+        )

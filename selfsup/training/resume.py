@@ -1,4 +1,4 @@
-"""Keeps the last good state of a run, and goes on from it to exactly the same end."""
+"""Keeps the last good state of a run, and resumes from it to exactly the same end."""
 
 import hashlib
 import math
@@ -23,7 +23,7 @@ _MODEL, _METRICS = "model", "metrics"
 
 
 class Stateful(Protocol):
-    """A part of a run whose state is in its checkpoints."""
+    """Something whose state belongs into the checkpoints of a run."""
 
     def state(self) -> dict[str, np.ndarray]: ...
 
@@ -45,11 +45,11 @@ def digest(model: SiameseModel) -> str:
     found = hashlib.sha256()
     for name, variable in variables(model).items():
         found.update(name.encode())
-        found.update(np.ascontiguousarray(ops.convert_to_numpy(variable)))
+        found.update(np.ascontiguousarray(ops.convert_to_numpy(variable)).data)
     return found.hexdigest()
 
 
-class Checkpoints(keras.callbacks.Callback):
+class Checkpointer(keras.callbacks.Callback):
     """Saves a run at the end of every epoch and every few minutes, and stops it where it must stop.
 
     The loss is looked at after every execution of a few steps. Once it, or a variable, is not finite,
@@ -58,7 +58,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     Args:
         workdir, identity: the run.
-        parts: what has state beside the model, by name.
+        stateful: what has state besides the model, by name.
         minutes: between two checkpoints at most.
         interruption: where signals are noted; one on any machine is one on all.
         machines: of the run.
@@ -71,39 +71,41 @@ class Checkpoints(keras.callbacks.Callback):
         self,
         workdir: Path,
         identity: Identity,
-        parts: Mapping[str, Stateful],
+        stateful: Mapping[str, Stateful],
         minutes: float,
         interruption: Interruption,
         machines: Machines,
     ) -> None:
         super().__init__()
-        self.workdir, self.identity, self.parts = workdir, identity, parts
+        self.workdir, self.identity, self.stateful = workdir, identity, stateful
         self.seconds, self.interruption, self.machines = 60.0 * minutes, interruption, machines
         self.diverged = False
         self._last = time.perf_counter()
         self._metrics: list[np.ndarray] = []
 
     def restore(self, model: SiameseModel, checkpoint: Checkpoint) -> None:
-        """Sets the model and all parts to a checkpoint; metrics at the first epoch's begin.
+        """Sets the model and everything stateful to a checkpoint; metrics follow when the epoch begins.
 
         Raises:
             InputError: the checkpoint was written by a version of the package with other variables.
         """
         state: dict[str, dict[str, np.ndarray]] = {}
         for name, array in checkpoint.arrays.items():
-            part, _, key = name.partition("/")
-            state.setdefault(part, {})[key] = array
-        own = variables(model)
-        if set(state) - {_METRICS} != {_MODEL, *self.parts} or state[_MODEL].keys() != own.keys():
+            owner_name, _, key = name.partition("/")
+            state.setdefault(owner_name, {})[key] = array
+        own = list(variables(model).values())
+        saved = list(state[_MODEL].values())  # in the same order; unnamed layers may have other names
+        same = [tuple(v.shape) for v in own] == [array.shape for array in saved]
+        if set(state) - {_METRICS} != {_MODEL, *self.stateful} or not same:
             raise InputError(
-                f"the checkpoints in {self.workdir} are of another version of selfsup; "
-                "go on with that one, or start anew with --overwrite"
+                f"the checkpoints in {self.workdir} were written with other variables or callbacks; resume "
+                "with the same version of selfsup and the same callbacks, or start again with --overwrite"
             )
-        for name, variable in own.items():
-            variable.assign(state[_MODEL][name])
+        for variable, array in zip(own, saved, strict=True):
+            variable.assign(array)
         self._metrics = list(state.get(_METRICS, {}).values())
-        for name, part in self.parts.items():
-            part.restore(state[name])
+        for name, owner in self.stateful.items():
+            owner.restore(state[name])
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         if self._metrics:  # of an interrupted epoch; `fit` has just reset them
@@ -126,8 +128,8 @@ class Checkpoints(keras.callbacks.Callback):
 
     def _due(self) -> bool:
         """Whether it is time for a checkpoint on any machine, or a signal came: it is then one on all."""
-        late = time.perf_counter() - self._last >= self.seconds
-        late, signum = self.machines.largest(int(late), self.interruption.received or 0)
+        due = int(time.perf_counter() - self._last >= self.seconds)
+        late, signum = self.machines.largest(due, self.interruption.received or 0)
         if signum:
             self.interruption.received = signum
         return bool(late or signum)
@@ -139,15 +141,15 @@ class Checkpoints(keras.callbacks.Callback):
         getattr(self.model, "jax_state_sync", lambda: None)()  # on JAX the variables lag behind
         state = {_MODEL: variables(self.model), _METRICS: {f"{i:03d}": v for i, v in enumerate(metrics)}}
         arrays = {
-            f"{part}/{name}": ops.convert_to_numpy(variable)
-            for part, group in state.items()
+            f"{owner}/{name}": ops.convert_to_numpy(variable)
+            for owner, group in state.items()
             for name, variable in group.items()
         }
         if not all(np.isfinite(array).all() for array in arrays.values()):
             self._diverge()
             return
-        for name, part in self.parts.items():
-            arrays |= {f"{name}/{key}": value for key, value in part.state().items()}
+        for name, owner in self.stateful.items():
+            arrays |= {f"{name}/{key}": value for key, value in owner.state().items()}
         steps = int(ops.convert_to_numpy(self.model.steps))
         with or_warning(f"the checkpoint of step {steps}"):
             checkpoints.save(self.workdir, self.identity, Checkpoint(steps, arrays))

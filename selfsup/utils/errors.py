@@ -1,8 +1,8 @@
-"""The one kind of error that is the user's to mend."""
+"""The exception for errors that the user can fix."""
 
 
 class InputError(ValueError):
-    """Bad input. Its text is one line: what was wrong, what was expected, what to do.
+    """Invalid input. The message is one line: what is wrong, what was expected, what to do.
 
-    Command lines print that line and exit with status 2; library callers catch a `ValueError`.
+    Commands print that line and exit with status 2. In Python code it is a `ValueError`.
     """

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written completely or not at all, and file locks."""
 
 import os
 import re
@@ -7,21 +7,23 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows: nothing is locked there
-    fcntl = None
 
 _TEMPORARY = re.compile(r"\.[0-9a-f]{8}~.+")
 
 
 @contextmanager
 def replacement(path: Path) -> Iterator[Path]:
-    """A temporary path, of the same suffix, whose file takes the place of `path` at the end.
+    """Yields a temporary path whose file replaces `path` at the end of the block.
 
-    On an error `path` is left alone. The file is on the disk before it gets its name.
+    The temporary path has the same suffix. Its content reaches the disk before it is renamed, so a crash
+    leaves either the old file or the new one. An error inside the block leaves `path` unchanged.
+
+    Raises:
+        OSError: the file cannot be written.
     """
     temporary = path.with_name(f".{secrets.token_hex(4)}~{path.name}")
     try:
@@ -34,15 +36,26 @@ def replacement(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing(path: Path, mode: str = "w") -> Iterator[IO]:
-    """A file open for writing that takes the place of `path` at the end, or leaves it alone on an error."""
-    as_text = {} if "b" in mode else {"newline": "", "encoding": "utf-8"}
-    with replacement(path) as temporary, temporary.open(mode, **as_text) as file:
+def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Yields a file open for writing that replaces `path` at the end of the block; see `replacement`.
+
+    Args:
+        path: the file to replace.
+        mode: "w" for UTF-8 text without newline translation, "wb" for bytes.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    encoding, newline = (None, None) if "b" in mode else ("utf-8", "")
+    with replacement(path) as temporary, temporary.open(mode, encoding=encoding, newline=newline) as file:
         yield file
 
 
 def sweep(folder: Path) -> None:
-    """Deletes what killed processes left half-written in a folder; nobody else may be writing there."""
+    """Deletes the temporary files that killed processes left in a folder.
+
+    No other process may be writing to the folder.
+    """
     for path in folder.iterdir():
         if _TEMPORARY.fullmatch(path.name):
             path.unlink()
@@ -50,33 +63,34 @@ def sweep(folder: Path) -> None:
 
 @contextmanager
 def or_warning(what: str) -> Iterator[None]:
-    """Goes on where the disk refuses to take `what`, with a warning on stderr."""
+    """Turns an `OSError` inside the block into a warning on stderr that names `what` was not written."""
     try:
         yield
     except OSError as error:
-        print(f"warning: cannot write {what} ({error.strerror}); going on", file=sys.stderr, flush=True)
+        print(f"warning: cannot write {what} ({error.strerror}); continuing", file=sys.stderr, flush=True)
 
 
 @contextmanager
-def locked(path: Path, wait: bool) -> Iterator[IO]:
-    """Holds the lock of a file, which is made if need be, and gives the file open for reading and appending.
+def locked(path: Path, wait: bool) -> Iterator[IO[str]]:
+    """Holds the lock of a file and yields the file, open for reading and appending.
 
-    Where the file system knows no locks it goes on without, with a warning.
+    The file is created if needed. Windows and file systems without locks get no lock; the latter get a
+    warning on stderr as well.
 
     Args:
         path: the file.
-        wait: for another process to be done; else it is an error.
+        wait: whether to wait for a process that holds the lock, instead of raising an error.
 
     Raises:
-        BlockingIOError: another process holds it.
+        BlockingIOError: another process holds the lock, and `wait` is false.
         OSError: the file cannot be written.
     """
     with path.open("a+") as file:
         try:
-            if fcntl:
+            if sys.platform != "win32":
                 fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise
         except OSError as error:
-            print(f"warning: {path} cannot be locked ({error.strerror}); going on", file=sys.stderr)
+            print(f"warning: cannot lock {path} ({error.strerror}); continuing", file=sys.stderr)
         yield file

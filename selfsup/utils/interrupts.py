@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a lost terminal while a run trains: the step is finished first."""
+"""Handling of Ctrl-C, SIGTERM and SIGHUP: a training step is completed before the run stops."""
 
 import os
 import signal
@@ -13,11 +13,11 @@ SIGNALS = tuple(getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if h
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was stopped by a signal; the same call goes on from its last checkpoint.
+    """A signal stopped a run; the same call resumes it from its last checkpoint.
 
     Attributes:
-        signum: the signal's number.
-        status: what a command exits with, 128 + `signum`.
+        signum: number of the signal.
+        status: exit status of a command, 128 + `signum`.
     """
 
     def __init__(self, signum: int) -> None:
@@ -26,11 +26,14 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Interruption:
-    """Takes SIGINT, SIGTERM and SIGHUP while it is entered, in the main thread; ignored ones stay so (nohup).
+    """Context manager that handles SIGINT, SIGTERM and SIGHUP in the main thread.
 
-    Inside `deferred()` the first is only noted, in `received`, for a training loop to look at between two
-    executions; elsewhere it raises `Interrupted`. A SIGINT after another signal ends the process at once,
-    even inside an execution.
+    Inside `deferred()` the first signal is only stored in `received`, which a training loop checks between
+    two executions; elsewhere it raises `Interrupted`. A SIGINT after another signal ends the process
+    immediately, even inside an execution. Signals that the process ignores stay ignored (nohup).
+
+    Attributes:
+        received: number of the last signal, or None.
     """
 
     def __init__(self) -> None:
@@ -40,12 +43,12 @@ class Interruption:
     def __enter__(self) -> "Interruption":
         self._main = threading.current_thread() is threading.main_thread()
         if self._main:
-            # Python's handlers wait until native code returns; this thread hears of a signal at once.
+            # Python's handlers wait until native code returns; the listener thread sees a signal immediately.
             listener, self._writer = socket.socketpair()
             self._writer.setblocking(False)
             self._wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-            heeded = [s for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
-            self._handlers = {signum: signal.signal(signum, self._handle) for signum in heeded}
+            handled = [s for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
+            self._handlers = {signum: signal.signal(signum, self._handle) for signum in handled}
             threading.Thread(target=self._listen, args=(listener,), daemon=True).start()
         return self
 
@@ -58,7 +61,7 @@ class Interruption:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Notes a signal instead of raising, until the end of the block."""
+        """Delays `Interrupted` until the end of the block."""
         self._deferred = True
         try:
             yield
@@ -67,7 +70,7 @@ class Interruption:
         self.check()
 
     def check(self) -> None:
-        """Raises `Interrupted` if a signal was noted."""
+        """Raises `Interrupted` if a signal was received."""
         if self.received is not None:
             raise Interrupted(self.received)
 
@@ -77,13 +80,13 @@ class Interruption:
             raise Interrupted(signum)
 
     def _listen(self, listener: socket.socket) -> None:
-        heard = 0
+        count = 0
         with listener:
             while numbers := listener.recv(16):
                 for signum in (number for number in numbers if number in self._handlers):
-                    heard += 1
-                    if heard > 1 and signum == signal.SIGINT:
+                    count += 1
+                    if count > 1 and signum == signal.SIGINT:
                         os._exit(128 + signum)
-                    if heard == 1 and self._deferred:
-                        text = "\nstopping after this step; Ctrl-C once more stops at once"
+                    if count == 1 and self._deferred:
+                        text = "\nstopping after this step; press Ctrl-C again to stop immediately"
                         print(text, file=sys.stderr, flush=True)

@@ -1,6 +1,8 @@
-"""How every field of `Config` is explained to people and checked: one table for flags and library."""
+"""Settings with their help texts, types and accepted values. Flags, `--help` and checks derive from them."""
 
 import math
+import numbers
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,27 +11,37 @@ from selfsup.utils.errors import InputError
 
 @dataclass(frozen=True)
 class Option:
-    """The help, type and accepted values of one field.
+    """Help text, type and accepted values of one setting.
 
     Attributes:
-        help: what it is, with its unit.
+        help: what the setting means, with its unit.
         type: bool, int, float or str.
-        default: the default in words, where it depends on other fields.
-        choices: the accepted texts, if few.
-        low, high: the accepted range, ends included unless `open_low`, `open_high`.
+        shown: the default as text, for defaults that depend on other settings.
+        choices: the accepted texts; empty for any.
+        low, high: the accepted range, including its ends unless `open_low` or `open_high` is true. None for
+            no limit; `high` requires `low`.
+        group: heading in `--help`.
+
+    Example:
+        >>> rate = Option("learning rate", float, low=0, open_low=True)
+        >>> rate.expected()
+        'a number above 0'
+        >>> rate.check("learning_rate", 1)
+        1.0
     """
 
     help: str
-    type: type
-    default: str = ""
+    type: type = str
+    shown: str = ""
     choices: tuple[str, ...] = ()
     low: float | None = None
     high: float | None = None
     open_low: bool = False
     open_high: bool = False
+    group: str = ""
 
     def expected(self) -> str:
-        """The accepted values in words, such as "a number in [0, 1)"."""
+        """Returns the accepted values as text, such as "a number in [0, 1)"."""
         if self.choices:
             return "one of " + ", ".join(self.choices)
         kind = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[self.type]
@@ -41,7 +53,7 @@ class Option:
         return f"{kind} in {left}{self.low:g}, {self.high:.10g}{right}"
 
     def accepts(self, value: Any) -> bool:
-        """Whether `value`, already of this type, lies in the choices and the range."""
+        """Whether `value`, which must have this type, is among the choices and in the range."""
         if self.choices and value not in self.choices:
             return False
         if self.type is float and not math.isfinite(value):
@@ -51,85 +63,52 @@ class Option:
         return self.high is None or value < self.high or (value == self.high and not self.open_high)
 
     def check(self, name: str, value: Any) -> Any:
-        """`value` as this option's type; raises `InputError` naming `name` if it is not accepted."""
-        if self.type is float and type(value) is int:
-            value = float(value)
-        if type(value) is not self.type or not self.accepts(value):
+        """Returns `value` as this option's type. NumPy scalars and paths become plain Python values.
+
+        Args:
+            name: the setting's name, for the error message.
+            value: the value to check. An int is accepted for a float, a bool is not accepted for an int.
+
+        Raises:
+            InputError: the value is not accepted.
+        """
+        plain = as_plain(value)
+        if self.type is float and type(plain) is int:
+            plain = float(plain)
+        if type(plain) is not self.type or not self.accepts(plain):
             raise InputError(f"{name} must be {self.expected()}, not {value!r}")
+        return plain
+
+
+def as_plain(value: Any) -> Any:
+    """Converts a NumPy scalar to bool, int or float, and a path to str. Returns anything else unchanged."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if type(value) in (bool, int, float, str):
         return value
+    if isinstance(value, numbers.Number) or type(value).__name__ in ("bool", "bool_"):
+        return value.item() if hasattr(value, "item") else value
+    return value
 
 
-def parse_part(name: str, text: str) -> tuple[int, int]:
-    """Index, from 0, and count of "I/N", the I-th of N, I from 1.
+def parse_share(name: str, text: str) -> tuple[int, int]:
+    """Parses "I/N", the I-th of N with I from 1.
+
+    Args:
+        name: the setting's name, for the error message.
+        text: the text to parse.
+
+    Returns:
+        The index, from 0, and the count.
 
     Raises:
-        InputError: `text` is not written so.
+        InputError: `text` is not of this form.
+
+    Example:
+        >>> parse_share("shard", "2/4")
+        (1, 4)
     """
     index, _, count = text.partition("/")
-    if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
+    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
         raise InputError(f"{name} must be I/N with I from 1 to N, such as 2/4, not {text!r}")
     return int(index) - 1, int(count)
-
-
-OPTION_GROUPS: dict[str, dict[str, Option]] = {
-    "Method": {
-        "method": Option("how the predictor W_p is made", str),
-        "ema": Option("the target is a moving average of the online network", bool, "on, off for simsiam"),
-        "symmetric": Option("symmetrise W_p after each step (trained predictors only)", bool),
-        "freq": Option("steps from one setting of W_p to the next, trained in between", int, "1", low=1),
-        "eps": Option("boost of W_p's spectrum", float, "directpred 0.1, directcopy 0.3", low=0, high=1),
-        "rho": Option(
-            "decay of F, the moving average of z z^T",
-            float, "0.3, directcopy 0.5", low=0, high=1, open_high=True,
-        ),
-        "tau": Option("decay of the target's moving average", float, "0.996", low=0, high=1),
-        "spectrum": Option(
-            "of directpred: as in the authors' code, or as in the report's equation 2",
-            str, "normalized", ("normalized", "paper"),
-        ),
-        "solver": Option(
-            "of directpred: eigendecomposition, or matrix products alone, within 1e-3 of it",
-            str, "eigh", ("eigh", "newton_schulz"),
-        ),
-        "norm": Option("of F, which directcopy divides by", str, "fro", ("fro", "spectral")),
-        "projector_layers": Option("with 3 the first block is probed as well", int, low=2, high=3),
-        "bn_groups": Option(
-            "parts of a batch with statistics of their own: one, or one per device (TensorFlow)", int, low=1
-        ),
-    },
-    "Optimisation": {
-        "learning_rate": Option("of SGD, constant", float, low=0, open_low=True),
-        "predictor_learning_rate": Option(
-            "of a trained predictor", float, "learning_rate", low=0, open_low=True
-        ),
-        "momentum": Option("of SGD", float, low=0, high=1, open_high=True),
-        "weight_decay": Option("L2 penalty, added to the gradient", float, low=0),
-        "predictor_weight_decay": Option("of a trained predictor", float, "weight_decay", low=0),
-        "batch_size": Option("images per step; a partial last batch is dropped", int, low=2),
-        "epochs": Option("passes of pre-training", int, low=1),
-        "probe_epochs": Option("passes of the linear probe", int, low=1),
-        "probe_untrained": Option("probe the network before training as well", bool),
-    },
-    "Network and run": {
-        "width": Option("channels of ResNet-18's first stage", int, low=1),
-        "precision": Option(
-            "auto: bfloat16 on GPUs, and on CPUs with AMX or AVX512_BF16 under TensorFlow",
-            str, choices=("auto", "float32", "mixed_bfloat16"),
-        ),
-        "deterministic": Option("only operations that give the same bits every time, on GPUs too", bool),
-        "record_every": Option(
-            "epochs from one recording of the eigenspaces to the next, after the first", int, low=1
-        ),
-        "seed": Option("of weights, order and augmentation", int, low=0, high=2**31 - 1),
-    },
-    "Data": {
-        "dataset": Option("a TFDS name, shapes, or the path of an .npz or an image folder", str),
-        "data_dir": Option("folder of prepared TFDS data", str, "$TFDS_DATA_DIR, else TFDS's own"),
-    },
-}  # fmt: skip
-"""The fields of `Config` as `--help` shows them."""
-
-OPTIONS: dict[str, Option] = {
-    **{name: option for group in OPTION_GROUPS.values() for name, option in group.items()},
-    "experiment": Option("name in the registry", str),
-}

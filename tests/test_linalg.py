@@ -59,7 +59,7 @@ def test_a_boost_below_the_floor_is_the_floor(rng):
     assert np.linalg.eigvalsh(w).min() >= 0.9e-4
 
 
-def test_f_that_is_not_finite_raises_nothing():
+def test_an_f_that_is_not_finite_raises_no_error():
     f = np.full((4, 4), np.nan, np.float32)
     w = numpy(predictors.directpred(f, 0.1, solver="newton_schulz"))
     np.testing.assert_allclose(w, 0.1 * np.eye(4), atol=1e-3)

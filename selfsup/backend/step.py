@@ -1,0 +1,38 @@
+"""One `train_step` for both backends: the backend's own, then what a model does after it."""
+
+from typing import Any
+
+import keras
+
+
+class StepModel(keras.Model):
+    """A model whose `after_step` runs after every training step and may assign variables.
+
+    A batch that is a pair of images, (view1, view2), reaches `call` as one input.
+    """
+
+    def after_step(self) -> None:
+        """Runs after the optimizer's update; on JAX its assignments become part of the step's new state."""
+        raise NotImplementedError
+
+    def train_step(self, *args: Any) -> Any:
+        """As `keras.Model.train_step` on TensorFlow (data) and on JAX (state, data)."""
+        args = (*args[:-1], _as_pair(args[-1]))
+        if keras.backend.backend() != "jax":
+            logs = super().train_step(*args)
+            self.after_step()
+            return logs
+        logs, (trainable, non_trainable, *rest) = super().train_step(*args)
+        variables = (*self.trainable_variables, *self.non_trainable_variables)
+        values = (*trainable, *non_trainable)
+        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))) as scope:
+            self.after_step()
+        trainable = [scope.get_current_value(v) for v in self.trainable_variables]
+        non_trainable = [scope.get_current_value(v) for v in self.non_trainable_variables]
+        return logs, (trainable, non_trainable, *rest)
+
+
+def _as_pair(data: Any) -> Any:
+    """A batch of two views as one input; Keras would take the second one for labels."""
+    x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+    return data if y is None or len(y.shape) != 4 else ((x, y),)

@@ -1,0 +1,104 @@
+"""Pure functions on batches of images: crop and resize, flip, colour. Parameters are per image.
+
+Definitions are torchvision's (`torchvision.transforms.v2`).
+"""
+
+from typing import Any
+
+from keras import ops
+
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in a grey value (ITU-R BT.601, as Pillow's mode L)."""
+
+
+def transform(pixels: Any, drawn: dict[str, Any]) -> Any:
+    """Applies drawn parameters: crop and resize, flip, colour jitter, grey.
+
+    Args:
+        pixels: float32 [B, H, W, 3] in [0, 1], square.
+        drawn: what `Augmentation.parameters` returns.
+
+    Returns:
+        float32 [B, H, W, 3] in [0, 1].
+    """
+    size = pixels.shape[1]
+    rows = _bilinear(drawn["top"], drawn["height"], size)
+    columns = _bilinear(drawn["left"], drawn["width"], size)
+    columns = ops.where(_per_image(drawn["flip"], 3), ops.flip(columns, axis=1), columns)
+    pixels = ops.einsum("bih,bhwc->biwc", rows, pixels)
+    pixels = ops.einsum("bjw,biwc->bijc", columns, pixels)
+    pixels = ops.where(_per_image(drawn["jitter"], 4), _colour_jitter(pixels, drawn), pixels)
+    return ops.where(_per_image(drawn["grey"], 4), grey(pixels), pixels)
+
+
+def _per_image(values: Any, rank: int) -> Any:
+    return ops.reshape(values, (-1,) + (1,) * (rank - 1))
+
+
+def _bilinear(start: Any, length: Any, size: int) -> Any:
+    """Matrices [B, size, size] that resize the pixels [start, start + length) of a line to `size`.
+
+    Bilinear with half-pixel centres, as Pillow and torchvision resize upwards; a crop is never larger
+    than the image, so that no smoothing filter is called for.
+    """
+    start, length = start[:, None], length[:, None]
+    target = (ops.arange(size, dtype="float32") + 0.5) * (length / size) - 0.5
+    centre = start + ops.clip(target, 0.0, length - 1.0)
+    distance = ops.abs(centre[:, :, None] - ops.arange(size, dtype="float32"))
+    return ops.maximum(1.0 - distance, 0.0)
+
+
+def _colour_jitter(pixels: Any, drawn: dict[str, Any]) -> Any:
+    """The four adjustments of each image in its own order.
+
+    Three of them blend the image with something, so one blend with per-image parameters serves all three;
+    the expensive one, hue, is applied once, between those before and those after it.
+    """
+    order = drawn["order"]
+    hue_place = order[:, 3]
+
+    def blend(pixels: Any, place: int, active: Any) -> Any:
+        black, mean, luma = (active & (order[:, index] == place) for index in range(3))
+        factor = ops.where(
+            black,
+            drawn["brightness"],
+            ops.where(mean, drawn["contrast"], ops.where(luma, drawn["saturation"], 1.0)),
+        )
+        own = grey(pixels)
+        other = ops.where(_per_image(luma, 4), own, 0.0)
+        other = ops.where(_per_image(mean, 4), ops.mean(own, axis=(1, 2), keepdims=True), other)
+        return ops.clip(other + _per_image(factor, 4) * (pixels - other), 0.0, 1.0)
+
+    for place in range(3):
+        pixels = blend(pixels, place, hue_place > place)
+    pixels = adjust_hue(pixels, _per_image(drawn["hue"], 4))
+    for place in range(1, 4):
+        pixels = blend(pixels, place, hue_place < place)
+    return pixels
+
+
+def grey(pixels: Any) -> Any:
+    """Luma (ITU-R 601, as Pillow's mode L): [B, H, W, 3] -> [B, H, W, 1]."""
+    red, green, blue = (pixels[..., c : c + 1] for c in range(3))
+    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
+
+
+def adjust_hue(pixels: Any, turns: Any) -> Any:
+    """Turn the hue of HSV by a part of the circle in [-0.5, 0.5]."""
+    red, green, blue = (pixels[..., c] for c in range(3))
+    value = ops.max(pixels, axis=-1)
+    chroma = value - ops.min(pixels, axis=-1)
+    safe = ops.where(chroma > 0, chroma, 1.0)
+    # Not `value == red`: a compiler may round the two differently, and none of the three would be equal.
+    red_most, green_most = (red >= green) & (red >= blue), green >= blue
+    sixths = ops.where(
+        red_most,
+        (green - blue) / safe,
+        ops.where(green_most, 2.0 + (blue - red) / safe, 4.0 + (red - green) / safe),
+    )
+    sixths = sixths + 6.0 * turns[..., 0]
+    channels = []
+    for offset in (5.0, 3.0, 1.0):
+        k = ops.mod(offset + sixths, 6.0)
+        channels.append(value - chroma * ops.clip(ops.minimum(k, 4.0 - k), 0.0, 1.0))
+    return ops.stack(channels, axis=-1)

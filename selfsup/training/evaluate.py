@@ -1,0 +1,46 @@
+"""What the encoder of a run knows: its features, linear probes and a weighted k-NN."""
+
+from collections.abc import Sequence
+
+import keras
+
+from selfsup.analysis import probe
+from selfsup.analysis.encoder import probed_model
+from selfsup.config import Config
+from selfsup.data.datasets import Dataset
+from selfsup.training.pretrain import Pretrained
+from selfsup.utils.clock import Clock
+
+
+def evaluate(config: Config, data: Dataset, trained: Pretrained, clock: Clock) -> dict[str, float | None]:
+    """Test accuracies in percent by name, see `Result.accuracy`; None where the run diverged."""
+    model = trained.model
+    probed = probed_model(model.backbone, model.projector, reuse=config.projector_layers > 2)
+    names = (*probed.output, "knn")
+    accuracy: dict[str, float | None] = dict.fromkeys(names)
+    if not trained.diverged:
+        accuracy |= _accuracies(probed, data, config, names, clock)
+    if config.probe_untrained:
+        weights = model.backbone.get_weights()
+        model.backbone.set_weights(trained.untrained)
+        accuracy["untrained_linear"] = _accuracies(probed, data, config, ("linear",), clock)["linear"]
+        model.backbone.set_weights(weights)
+    return accuracy
+
+
+def _accuracies(
+    probed: keras.Model, data: Dataset, config: Config, names: Sequence[str], clock: Clock
+) -> dict[str, float]:
+    """Linear probes on outputs of `probed`, and "knn" on the backbone's."""
+    with clock.phase("probe"):
+        train, test = (probe.embed(probed, x, data.mean, data.std) for x in (data.x_train, data.x_test))
+    train["knn"], test["knn"] = train["linear"], test["linear"]
+    accuracy = {}
+    for name in names:
+        features = (train[name], data.y_train, test[name], data.y_test)
+        with clock.phase("knn" if name == "knn" else "probe"):
+            if name == "knn":
+                accuracy[name] = probe.knn(*features)
+            else:
+                accuracy[name] = probe.linear_probe(*features, config.probe_epochs, seed=config.seed)
+    return {name: round(value, 2) for name, value in accuracy.items()}

@@ -1,0 +1,18 @@
+"""The figures of one run, from its records."""
+
+from pathlib import Path
+
+from selfsup.analysis import plots
+from selfsup.records.recordings import read_eigenspaces, read_log
+from selfsup.records.workdir import CURVES_FIGURE, EIGENSPACE_FIGURE
+
+
+def draw(title: str, workdir: Path) -> list[Path]:
+    """Writes eigenspace.png and curves.png beside the records of a run; returns their paths."""
+    figures = {
+        EIGENSPACE_FIGURE: plots.eigenspaces({title: read_eigenspaces(workdir)}),
+        CURVES_FIGURE: plots.training_curves({title: read_log(workdir)}),
+    }
+    return [
+        path for name, figure in figures.items() for path in plots.save(figure, workdir / Path(name).stem)
+    ]
