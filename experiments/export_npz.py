@@ -1,4 +1,4 @@
-"""A dataset as an .npz file: the same as `selfsup export_npz`, from a checkout without installation."""
+"""Writes a dataset as an .npz file; the same as `selfsup export_npz`, but needs no installation."""
 
 import sys
 from pathlib import Path

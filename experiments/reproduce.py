@@ -1,4 +1,4 @@
-"""The paper's tables and figures: the same as `selfsup reproduce`, from a checkout without installation."""
+"""Reproduces the paper's tables and figures; the same as `selfsup reproduce`, but needs no installation."""
 
 import sys
 from pathlib import Path

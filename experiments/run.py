@@ -1,4 +1,4 @@
-"""One run: the same as `selfsup run`, from a checkout without installation."""
+"""Trains and probes one network; the same as `selfsup run`, but needs no installation."""
 
 import sys
 from pathlib import Path

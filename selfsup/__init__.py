@@ -1,6 +1,6 @@
-"""Siamese networks without negative pairs in Keras 3: train them, probe them, see why they hold.
+"""Siamese networks without negative pairs in Keras 3, and why they do not collapse.
 
-Names load on first use (PEP 562), so that importing the package costs nothing.
+Names load on first use (PEP 562), so that `import selfsup` is fast and imports no backend.
 """
 
 import importlib
@@ -9,7 +9,34 @@ import os
 import sys
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for editors and type checkers: the names of `_HOME` and `_MODULES`
+    from selfsup.analysis import gallery as gallery
+    from selfsup.analysis import plots as plots
+    from selfsup.analysis import probe as probe
+    from selfsup.analysis.encoder import Encoder as Encoder
+    from selfsup.analysis.encoder import load_encoder as load_encoder
+    from selfsup.augment import Augmentation as Augmentation
+    from selfsup.backend import devices as devices
+    from selfsup.config import Config as Config
+    from selfsup.data.datasets import Dataset as Dataset
+    from selfsup.data.datasets import load_dataset as load_dataset
+    from selfsup.methods import METHODS as METHODS
+    from selfsup.methods import Method as Method
+    from selfsup.model import SiameseModel as SiameseModel
+    from selfsup.networks.resnet import resnet18 as resnet18
+    from selfsup.records.recordings import Eigenspaces as Eigenspaces
+    from selfsup.records.recordings import read_eigenspaces as read_eigenspaces
+    from selfsup.records.recordings import read_log as read_log
+    from selfsup.records.results import read_result as read_result
+    from selfsup.reproduction.registry import EXPERIMENTS as EXPERIMENTS
+    from selfsup.reproduction.registry import PRESETS as PRESETS
+    from selfsup.reproduction.registry import make_config as make_config
+    from selfsup.reproduction.report import Report as Report
+    from selfsup.training.run import run as run
+    from selfsup.utils.errors import InputError as InputError
+    from selfsup.utils.interrupts import Interrupted as Interrupted
 
 __version__ = "0.1.0"
 

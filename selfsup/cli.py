@@ -1,4 +1,4 @@
-"""Command lines whose flags are the fields of `Config`: grouped help, one-line errors, exit status 2."""
+"""Command lines with the fields of `Config` as flags, grouped help and one-line errors."""
 
 import os
 import sys
@@ -25,13 +25,17 @@ _DEFINE: dict[type, Callable] = {
 
 
 class CommandLine:
-    """The flags of one command: its own, fields of `Config`, and options of the rules in `METHODS`.
+    """The flags of one command.
 
     Args:
         about: first lines of `--help`.
-        own: flags that are not fields of `Config`, with their defaults, by name.
-        fields: the fields of `Config` that are flags. With `method` among them, so is every option that
-            only a rule has.
+        own: the command's flags that are not fields of `Config`, with their defaults, by name.
+        fields: names of the fields of `Config` that are flags. If `method` is among them, so are the rule
+            options that are not fields.
+
+    Example:
+        >>> CommandLine("", {"out": (Option("a file"), "x.npz")}).parse(["command", "--epochs=3"])
+        ({'out': 'x.npz'}, {'epochs': 3})
     """
 
     def __init__(
@@ -48,17 +52,20 @@ class CommandLine:
             _DEFINE[option.type](name, None, option.help, flag_values=self.flags)
 
     def parse(self, argv: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The command's own flags by name, and the fields of `Config` that were given by hand.
+        """Parses the program name and arguments in `argv`.
+
+        Returns:
+            The values of the command's own flags, and the fields of `Config` that were given, by name.
 
         Raises:
-            InputError: an unknown flag, a value of the wrong type, or a stray argument.
+            InputError: a flag is unknown, a value is invalid, or an argument is not a flag.
         """
         try:
-            rest = self.flags(list(argv))[1:]
+            stray = self.flags(list(argv))[1:]
         except flags.Error as error:
             raise InputError(" ".join(str(error).split())) from None
-        if rest:
-            raise InputError(f"unexpected argument {rest[0]!r}; flags are written --name=value")
+        if stray:
+            raise InputError(f"unexpected argument {stray[0]!r}; flags are written --name=value")
         values = {name: self.flags[name].value for name in self.own}
         for name, (option, _) in self.own.items():
             if values[name] is not None:
@@ -70,7 +77,7 @@ class CommandLine:
         return values, {**fields, "rule_options": options} if options else fields
 
     def help(self) -> str:
-        """All flags in groups, each with its unit and default."""
+        """Returns the text of `--help`: all flags in groups, with their defaults."""
         groups: dict[str, dict[str, Option]] = {"Run": {n: o for n, (o, _) in self.own.items()}}
         for name, option in {**self.fields, **self.rule_options}.items():
             groups.setdefault(option.group, {})[name] = option
@@ -87,7 +94,7 @@ class CommandLine:
 
 
 def _rule_options() -> dict[str, Option]:
-    """Options of the rules in `METHODS` that are no field of `Config`."""
+    """Returns the options of the rules in `METHODS` that are not fields of `Config`, by name."""
     found: dict[str, Option] = {}
     for method in METHODS:
         for name, default in METHODS[method].rule_options.items():
@@ -110,20 +117,23 @@ def _flag_lines(name: str, option: Option, default: Any) -> list[str]:
 
 @contextmanager
 def silent_stderr() -> Iterator[None]:
-    """Drops what native code writes: TensorFlow's import prints two notes past every log level."""
+    """Drops all output to stderr, including that of native code: TensorFlow's import ignores log levels."""
     sys.stderr.flush()
-    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+    saved, devnull = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, 2)
     try:
         yield
     finally:
         os.dup2(saved, 2)
         os.close(saved)
-        os.close(nowhere)
+        os.close(devnull)
 
 
 def main(command: CommandLine, body: Callable[[dict, dict], int], argv: Sequence[str]) -> int:
-    """Runs `body` on what `parse` returns, for its exit status; bad input gets one line on stderr and 2."""
+    """Calls `body` with the results of `command.parse(argv)` and returns its exit status.
+
+    An `InputError` becomes one line on stderr and status 2.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(argv[1:]):
         print(command.help())

@@ -1,4 +1,4 @@
-"""What a run is: the frozen `Config`.
+"""The configuration of a run: the frozen `Config`.
 
 Standard library only, so that `--help` answers at once.
 """
@@ -20,9 +20,9 @@ __all__ = ["METHODS", "OPTIONS", "Config", "Method", "Resolved"]
 
 DEFAULT_TAU = 0.996
 ADDED = {"bn_groups": 1, "rule_options": {}}
-"""Fields that the first records lack, with the value they stand for; at it they change no fingerprint."""
+"""Fields that old records lack, with their value there. That value does not change the fingerprint."""
 NOT_SETTINGS = ("seed", "data_dir", "experiment", "probe_untrained", "record_every", "deterministic")
-"""Fields that cannot change the expected accuracy."""
+"""Fields that do not affect the expected accuracy."""
 
 
 def _setting(group: str, help: str, default: Any = None, **accepted: Any) -> Any:
@@ -35,16 +35,16 @@ _METHOD, _SGD, _RUN, _DATA = "Method", "Optimisation", "Network and run", "Data"
 
 @dataclass(frozen=True)
 class Resolved:
-    """What a config comes down to: the method's own values where none was given.
+    """The values that a run uses: those given to `Config`, with the method's defaults filled in.
 
     Attributes:
-        method: of the config; BYOL without EMA is SimSiam.
-        ema: whether there is an EMA target.
-        tau: decay of the target; 0, a target that equals the online network, without EMA.
+        method: a name in `METHODS`; "byol" without EMA becomes "simsiam".
+        ema: whether the target is a moving average of the online network.
+        tau: decay of the target; 0 without EMA, where the target equals the online network.
         rho: decay of F's moving average.
-        freq: steps from one setting of W_p by the rule to the next; 0 without a rule.
+        freq: the rule sets W_p every `freq` steps; 0 without a rule.
         rule_options: keyword arguments of the rule.
-        predictor_learning_rate, predictor_weight_decay: of a trained predictor.
+        predictor_learning_rate, predictor_weight_decay: of a predictor trained by gradient.
     """
 
     method: str
@@ -58,86 +58,84 @@ class Resolved:
 
     @property
     def trains_predictor(self) -> bool:
-        """Whether gradient steps change W_p: always without a rule, else between its settings."""
+        """Whether W_p is trained by gradient: always without a rule, otherwise if `freq` is above 1."""
         return self.freq != 1
 
 
 @dataclass(frozen=True, eq=False)
 class Config:
-    """Everything that decides the outcome of a run; the defaults are the report's setting.
+    """All settings that determine the result of a run. The defaults are the report's.
 
-    A field holds what was given, None meaning the method's own value; `resolved` has the numbers. So
-    `dataclasses.replace(config, method="byol")` works. Two configs are equal if they resolve to the same run.
+    A field holds the value that was given, where None means the method's default; `resolved` has the values
+    that are used. Two configs are equal if they resolve to the same run.
 
     Raises:
-        InputError: a field has the wrong type or range, or does not apply to the method.
+        InputError: a field has the wrong type, is out of range, or does not apply to the method.
 
     Example:
         >>> Config(method="byol", width=16).resolved.tau
         0.996
     """
 
-    method: str = _setting(_METHOD, "how the predictor W_p is made", "directpred")
+    method: str = _setting(_METHOD, "how the predictor W_p is set or trained", "directpred")
     ema: bool | None = _setting(
-        _METHOD, "the target is a moving average of the online network", shown="on, off for simsiam"
+        _METHOD, "the target is a moving average of the online network", shown="on; simsiam: off"
     )
-    symmetric: bool = _setting(_METHOD, "symmetrise W_p after each step (trained predictors only)", False)
+    symmetric: bool = _setting(_METHOD, "symmetrise a trained W_p after each step", False)
     freq: int | None = _setting(
-        _METHOD, "steps from one setting of W_p to the next, trained in between", shown="1", low=1
+        _METHOD, "set W_p every N steps and train it by gradient in between", shown="1", low=1
     )
     eps: float | None = _setting(
-        _METHOD, "boost of W_p's spectrum", shown="directpred 0.1, directcopy 0.3", low=0, high=1
+        _METHOD, "boost of W_p's eigenvalues", shown="directpred: 0.1, directcopy: 0.3", low=0, high=1
     )
     rho: float | None = _setting(
         _METHOD, "decay of F, the moving average of z z^T",
-        shown="0.3, directcopy 0.5", low=0, high=1, open_high=True,
+        shown="0.3; directcopy: 0.5", low=0, high=1, open_high=True,
     )  # fmt: skip
     tau: float | None = _setting(
         _METHOD, "decay of the target's moving average", shown=f"{DEFAULT_TAU}", low=0, high=1
     )
     spectrum: str | None = _setting(
-        _METHOD, "of directpred: as in the authors' code, or as in the report's equation 2",
+        _METHOD, "directpred: eigenvalues of W_p by the published code, or by the report's equation 2",
         shown="normalized", choices=("normalized", "paper"),
     )  # fmt: skip
     solver: str | None = _setting(
-        _METHOD, "of directpred: eigendecomposition, or matrix products alone, within 1e-3 of it",
+        _METHOD, "directpred: eigendecomposition, or matrix products only (to within 1e-3)",
         shown="eigh", choices=("eigh", "newton_schulz"),
     )  # fmt: skip
     norm: str | None = _setting(
-        _METHOD, "of F, which directcopy divides by", shown="fro", choices=("fro", "spectral")
+        _METHOD, "directcopy: the norm that F is divided by", shown="fro", choices=("fro", "spectral")
     )
-    projector_layers: int = _setting(_METHOD, "with 3 the first block is probed as well", 2, low=2, high=3)
+    projector_layers: int = _setting(_METHOD, "layers; if 3, the first block is probed too", 2, low=2, high=3)
     bn_groups: int = _setting(
-        _METHOD, "groups of a batch with their own statistics: one, or one per device (TensorFlow)", 1, low=1
+        _METHOD, "groups of a batch with separate statistics: 1, or one per device (TensorFlow)", 1, low=1
     )
-    learning_rate: float = _setting(_SGD, "of SGD, constant", 0.03, low=0, open_low=True)
+    learning_rate: float = _setting(_SGD, "learning rate of SGD, constant", 0.03, low=0, open_low=True)
     predictor_learning_rate: float | None = _setting(
-        _SGD, "of a trained predictor", shown="learning_rate", low=0, open_low=True
+        _SGD, "learning rate of a trained predictor", shown="learning_rate", low=0, open_low=True
     )
-    momentum: float = _setting(_SGD, "of SGD", 0.9, low=0, high=1, open_high=True)
-    weight_decay: float = _setting(_SGD, "L2 penalty, added to the gradient", 4e-4, low=0)
+    momentum: float = _setting(_SGD, "momentum of SGD", 0.9, low=0, high=1, open_high=True)
+    weight_decay: float = _setting(_SGD, "L2 penalty, added to the gradients", 4e-4, low=0)
     predictor_weight_decay: float | None = _setting(
-        _SGD, "of a trained predictor", shown="weight_decay", low=0
+        _SGD, "L2 penalty of a trained predictor", shown="weight_decay", low=0
     )
-    batch_size: int = _setting(_SGD, "images per step; a partial last batch is dropped", 128, low=2)
-    epochs: int = _setting(_SGD, "passes of pre-training", 100, low=1)
-    probe_epochs: int = _setting(_SGD, "passes of the linear probe", 100, low=1)
-    probe_untrained: bool = _setting(_SGD, "probe the network before training as well", False)
+    batch_size: int = _setting(_SGD, "images per step; the last partial batch is dropped", 128, low=2)
+    epochs: int = _setting(_SGD, "epochs of pre-training", 100, low=1)
+    probe_epochs: int = _setting(_SGD, "epochs of the linear probe", 100, low=1)
+    probe_untrained: bool = _setting(_SGD, "also probe the network before training", False)
     width: int = _setting(_RUN, "channels of ResNet-18's first stage", 64, low=1)
     precision: str = _setting(
         _RUN, "auto: bfloat16 on GPUs, and on CPUs with AMX or AVX512_BF16 under TensorFlow", "auto",
         choices=("auto", "float32", "mixed_bfloat16"),
     )  # fmt: skip
-    deterministic: bool = _setting(
-        _RUN, "only operations that give the same bits every time, on GPUs too", False
-    )
+    deterministic: bool = _setting(_RUN, "use only deterministic operations (slower on GPUs)", False)
     record_every: int = _setting(_RUN, "epochs between two recordings of the eigenspaces", 5, low=1)
-    seed: int = _setting(_RUN, "of weights, order and augmentation", 0, low=0, high=2**31 - 1)
+    seed: int = _setting(_RUN, "seed of weights, image order and augmentation", 0, low=0, high=2**31 - 1)
     dataset: str = _setting(
-        _DATA, "a TFDS name, shapes, or the path of an .npz or an image folder", "cifar10"
+        _DATA, "a TFDS name, shapes, or the path of an .npz file or image folder", "cifar10"
     )
     data_dir: str | None = _setting(
-        _DATA, "folder of prepared TFDS data", shown="$TFDS_DATA_DIR, else TFDS's own"
+        _DATA, "folder of prepared TFDS data", shown="$TFDS_DATA_DIR, otherwise TFDS' own"
     )
     experiment: str | None = _setting("", "name in the registry")
     rule_options: Mapping[str, Any] = field(default_factory=dict)
@@ -158,25 +156,25 @@ class Config:
             if name in given:
                 given[name] = rule_option(self.method, default).check(name, given[name])
         if self.symmetric and method.rule:
-            raise InputError(f"symmetric does not apply: {self.method} sets a W_p that is symmetric already")
+            raise InputError(f"symmetric does not apply: the W_p of {self.method} is already symmetric")
         trained = f"{self.method} trains its predictor by gradient"
         if not self.resolved.ema:
-            self._refuse("tau", "there is no EMA target")
+            self._reject("tau", "there is no EMA target")
         if not method.rule:
-            self._refuse("freq", trained)
+            self._reject("freq", trained)
         for name in {*_RULE_FIELDS, *given} - set(method.rule_options):
-            self._refuse(name, f"the rule of {self.method} has no {name}" if method.rule else trained)
+            self._reject(name, f"the rule of {self.method} has no {name}" if method.rule else trained)
         if not self.resolved.trains_predictor:
             for name in ("predictor_learning_rate", "predictor_weight_decay"):
-                self._refuse(name, f"{self.method} sets W_p at every step")
+                self._reject(name, f"{self.method} sets W_p at every step")
 
-    def _refuse(self, name: str, reason: str) -> None:
+    def _reject(self, name: str, reason: str) -> None:
         if name in self.rule_options or getattr(self, name, None) is not None:
             raise InputError(f"{name} does not apply: {reason}; leave it out")
 
     @cached_property
     def resolved(self) -> Resolved:
-        """The numbers of this run."""
+        """The values that this run uses."""
         method = METHODS[self.method]
         ema = method.ema if self.ema is None else self.ema
         fields = {name: getattr(self, name, None) for name in method.rule_options}
@@ -199,14 +197,11 @@ class Config:
 
     @property
     def title(self) -> str:
-        """The experiment's name, or else the method's."""
+        """The experiment's name, otherwise the method's."""
         return self.experiment or self.resolved.method
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as the records have them, JSON-ready: resolved, and None where one does not apply.
-
-        `Config(**config.to_dict()) == config`.
-        """
+        """Returns all fields as stored in records: resolved, and None if a field does not apply."""
         found, resolved = dataclasses.asdict(self), self.resolved
         found |= {"method": resolved.method, "ema": resolved.ema, "rho": resolved.rho}
         found["tau"] = resolved.tau if resolved.ema else None
@@ -219,18 +214,18 @@ class Config:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The fields that decide the accuracy but for chance: no seed, no name, no choice of records."""
+        """The resolved fields that affect the expected accuracy: all but `NOT_SETTINGS`."""
         return {k: v for k, v in self.to_dict().items() if k not in NOT_SETTINGS}
 
     @property
     def fingerprint(self) -> str:
-        """Eight hex digits, shared by two configs only if they differ in nothing but seed or name."""
+        """Eight hex digits of the SHA-256 of `settings`, the same for all seeds."""
         settings = {k: v for k, v in self.settings.items() if k not in ADDED or v != ADDED[k]}
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
     @property
     def default_workdir(self) -> Path:
-        """`runs/<experiment or method>-<fingerprint>/<seed>`: two settings never share a folder."""
+        """`runs/<experiment or method>-<fingerprint>/<seed>`, a different folder for different settings."""
         return Path("runs") / f"{self.title}-{self.fingerprint}" / str(self.seed)
 
     def __eq__(self, other: object) -> bool:
@@ -241,7 +236,7 @@ class Config:
 
 
 def rule_option(method: str, default: Any) -> Option:
-    """How an option that only the rule of `method` has is explained and checked."""
+    """Returns the `Option` of a rule option that is not a field of `Config`; its type is the default's."""
     return Option(f"option of the rule of {method}", type(default), group=_METHOD)
 
 
@@ -257,6 +252,6 @@ def _options() -> dict[str, Option]:
 
 
 OPTIONS: dict[str, Option] = _options()
-"""How each field of `Config` is explained and checked."""
+"""Help text, type and accepted values of each field of `Config`."""
 _DEFAULTS = {f.name: f.default for f in dataclasses.fields(Config)}
 _RULE_FIELDS = ("eps", "spectrum", "solver", "norm")

@@ -1,4 +1,4 @@
-"""The methods by name: how each makes the predictor W_p and the target."""
+"""The methods: how each one sets or trains the predictor W_p, and what its target is."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -7,17 +7,23 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Method:
-    """A way to keep siamese networks from collapsing.
+    """A way to prevent the collapse of siamese networks without negative pairs.
 
     Attributes:
         summary: one line for `--help`.
         predictor_layers: 1 for a linear W_p, 2 for Dense-BN-ReLU-Dense.
         ema: whether the target is, by default, a moving average of the online network.
-        rule: what sets W_p from the correlation F, or None where gradients train W_p: the name of a
-            function of `selfsup.predictors`, or any function `rule(correlation, **rule_options) -> W_p`.
-        rule_options: the rule's keyword arguments with their defaults. Those that are no field of `Config`
-            are set by `Config(rule_options={...})` and by flags of their own.
-        rho: default decay of F's moving average.
+        rule: the function that sets W_p from the correlation F: its name in `selfsup.predictors`, or a
+            function `rule(correlation, **rule_options)` from [D, D] to [D, D]. None if W_p is trained by
+            gradient.
+        rule_options: the rule's keyword arguments with their defaults. Those that are not fields of `Config`
+            are set by `Config(rule_options={...})`, and each has its flag.
+        rho: default decay of F's moving average, in [0, 1).
+
+    Example:
+        >>> method = Method("W_p = c * F", rule=lambda f, c: c * f, rule_options={"c": 2.0})
+        >>> method.ema, method.rho
+        (True, 0.3)
     """
 
     summary: str
@@ -31,7 +37,7 @@ class Method:
 METHODS: dict[str, Method] = {
     "byol": Method("two-layer predictor, EMA target (Grill et al. 2020)", predictor_layers=2),
     "simsiam": Method("two-layer predictor, target = online (Chen & He 2020)", predictor_layers=2, ema=False),
-    "sgd": Method("one linear predictor trained by SGD: the direct rules' baseline"),
+    "sgd": Method("linear predictor trained by SGD, the baseline of the direct rules"),
     "directpred": Method(
         "W_p set from the eigenvalues of F (Tian et al. 2021)",
         rule="directpred",
@@ -44,4 +50,4 @@ METHODS: dict[str, Method] = {
         rho=0.5,
     ),
 }
-"""Every method by name. A new predictor rule is one function and one entry here."""
+"""All methods by name. A new predictor rule needs one function and one entry here."""

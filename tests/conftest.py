@@ -1,8 +1,9 @@
 """Shared fixtures: random arrays, a tiny dataset on disk, and records of runs that never ran."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -12,6 +13,24 @@ import pytest
 from selfsup.records.recordings import LOG_FIELDS, Eigenspaces
 from selfsup.records.results import Result, write_json
 from selfsup.reproduction.registry import make_config
+from selfsup.utils import clock
+from shallow import SHALLOW
+
+LONGEST = (
+    "test_reproduce", "test_parity", "test_run", "test_machines", "test_resume", "test_model",
+    "test_parallel",
+)  # fmt: skip
+"""Files of tests that start first, so that no worker is left with one of them at the end."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Lets pytest-xdist keep the order of `pytest_collection_modifyitems`."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -24,6 +43,27 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def sleep(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Time stands still for `selfsup.utils.clock`, and moves only by calls of this function."""
+    now = [0.0]
+
+    def move(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(clock, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    return move
+
+
+@pytest.fixture
+def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks of two residual blocks, for tests of what does not depend on depth."""
+    from selfsup.networks import resnet
+
+    for name, value in SHALLOW.items():
+        monkeypatch.setattr(resnet, name, value)
 
 
 @pytest.fixture(scope="session")

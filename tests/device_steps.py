@@ -6,7 +6,6 @@
 In float64, rounding stays far below the steps that rounding in float32 grows to: what differs then is wrong.
 """
 
-import functools
 import json
 import sys
 from collections.abc import Iterator
@@ -15,11 +14,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from selfsup import model as model_module
 from selfsup.backend.machines import Machines
 from selfsup.backend.parallel import Devices
 from selfsup.config import Config
 from selfsup.model import SiameseModel
+from selfsup.networks import siamese
 from selfsup.networks.heads import mlp
 from selfsup.training.resume import variables
 from shallow import make_shallow
@@ -49,8 +48,8 @@ def use_float64() -> None:
     keras.config.set_floatx("float64")
     cast = ops.cast
     ops.cast = lambda x, dtype: cast(x, "float64" if dtype == "float32" else dtype)
-    model_module.resolve_precision = lambda precision: "float64"
-    model_module.mlp = functools.partial(mlp, dtype="float64")
+    siamese.resolve_precision = lambda precision: "float64"
+    siamese.mlp = lambda inputs, layers, name, *_: mlp(inputs, layers, name, "float64")
 
 
 def batches() -> Iterator[tuple[tuple[np.ndarray, np.ndarray]]]:
@@ -68,7 +67,7 @@ def steps(config: Config, devices: Devices) -> dict[str, np.ndarray]:
     keras.utils.set_random_seed(0)
     feed = devices.feed(lambda: own_batches(devices))
     with devices.scope():
-        model = SiameseModel(config, stock=devices.size == 1)  # the fused batch norm knows no float64
+        model = SiameseModel(config)
         model.compile(steps_per_execution=1)
         history = model.fit(feed, steps_per_epoch=STEPS, shuffle=False, verbose=0).history
     arrays = {name: ops.convert_to_numpy(variable) for name, variable in variables(model).items()}

@@ -1,5 +1,6 @@
 """Which packages may import which libraries, checked in fresh processes."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -24,3 +25,11 @@ def test_packages_without_keras_and_backends(package):
         [sys.executable, "-c", CODE, package], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == []
+
+
+def test_type_checkers_see_every_public_name():
+    tree = ast.parse(Path(selfsup.__file__).read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {alias.asname: statement.module for statement in block.body for alias in statement.names}
+    moved = {n: h.rpartition(".")[0] for n, h in selfsup._MODULES.items() if n != h}
+    assert seen == {name: f"selfsup.{home}" for name, home in {**selfsup._HOME, **moved}.items()}

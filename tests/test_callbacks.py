@@ -50,7 +50,7 @@ def test_healthy_run_is_not_warned_of(tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_a_log_goes_on_from_its_state(tmp_path):
+def test_a_log_continues_from_its_state(tmp_path):
     whole = epoch_log(tmp_path)
     end(whole, 0, loss=-1 / 3)
     state = whole.state()
@@ -101,7 +101,7 @@ def test_eigenspaces_are_recorded_untrained_first_every_few_and_last(tmp_path, e
     np.testing.assert_allclose(found.correlation_eigenvalues[-1], [1, 2, 3, 4], rtol=1e-6)
 
 
-def test_a_recording_starts_anew_with_its_training(tmp_path):
+def test_a_new_training_starts_a_new_recording(tmp_path):
     record(tmp_path, 6, 1)
     record(tmp_path, 2, 1)
     assert read_eigenspaces(tmp_path).epoch.tolist() == [0, 1, 2]

@@ -8,8 +8,8 @@ from selfsup.reproduction.claims import (
     FAILS,
     HOLDS,
     UNDECIDED,
+    CollapseCheck,
     Difference,
-    Fate,
     Published,
     claims,
     welch_interval,
@@ -84,7 +84,7 @@ def test_fewer_than_two_seeds_are_undecided():
     assert judge(ABOVE, a=cell(90.0), b=cell(10.0, 11.0)) == UNDECIDED
     assert judge(ABOVE, a=cell(90.0, 91.0), b=cell(10.0)) == UNDECIDED
     assert judge(ABOVE, a=cell(), b=cell(10.0)) == UNDECIDED
-    assert judge(Fate("a", collapses=True), a=cell(20.0, collapsed=(True,))) == UNDECIDED
+    assert judge(CollapseCheck("a", collapses=True), a=cell(20.0, collapsed=(True,))) == UNDECIDED
 
 
 def test_published_figures_compare_at_their_own_scale_only():
@@ -95,7 +95,7 @@ def test_published_figures_compare_at_their_own_scale_only():
 
 
 @pytest.mark.parametrize(
-    ("fates", "collapses", "verdict"),
+    ("outcomes", "collapses", "verdict"),
     [
         ((True, True), True, HOLDS),
         ((True, True), False, FAILS),
@@ -106,17 +106,17 @@ def test_published_figures_compare_at_their_own_scale_only():
         ((), True, UNDECIDED),
     ],
 )
-def test_verdicts_of_fates(fates, collapses, verdict):
-    assert judge(Fate("a", collapses), a=cell(collapsed=fates)) == verdict
+def test_verdicts_of_fates(outcomes, collapses, verdict):
+    assert judge(CollapseCheck("a", collapses), a=cell(collapsed=outcomes)) == verdict
 
 
 def test_runs_that_failed_are_not_passed_over():
     diverged = Cell("a", None, "", failures=("diverged",))
     assert ABOVE.judge({"a": diverged, "b": cell(80.0)}, True).evidence == "a - b: failed"
-    fate = Fate("a", collapses=False)
-    assert fate.judge({"a": diverged}, True).evidence == "a: failed"
+    outcome = CollapseCheck("a", collapses=False)
+    assert outcome.judge({"a": diverged}, True).evidence == "a: failed"
     mixed = Cell("a", None, "", (80.0, 81.0), collapsed=(False, False), failures=("diverged",))
-    assert fate.judge({"a": mixed}, True).verdict == UNDECIDED
+    assert outcome.judge({"a": mixed}, True).verdict == UNDECIDED
 
 
 def test_evidence_shows_its_figures():

@@ -10,7 +10,7 @@ from selfsup import cli
 from selfsup.commands import run
 from selfsup.config import METHODS, OPTIONS, Config
 from selfsup.utils.errors import InputError
-from selfsup.utils.options import Option, as_plain
+from selfsup.utils.options import Option
 
 FIELDS = {name: OPTIONS[name] for name in cli.FIELDS}
 RULE_FIELDS = ("eps", "spectrum", "solver", "norm")

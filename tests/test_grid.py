@@ -1,8 +1,10 @@
+import threading
+
 import pytest
 from conftest import fake_result, write_fake_run
 
 from selfsup.reproduction import grid
-from selfsup.reproduction.registry import EXPERIMENTS, PARTS
+from selfsup.reproduction.registry import EXPERIMENTS, SECTIONS
 from selfsup.utils.errors import InputError
 
 
@@ -46,9 +48,9 @@ def test_plan_has_every_experiment_once_and_the_first_seeds_first(tmp_path):
 
 
 def test_the_parts_cover_the_registry():
-    names = {name for part in PARTS.values() for name in part.experiments}
+    names = {name for part in SECTIONS.values() for name in part.experiments}
     assert names == set(EXPERIMENTS)
-    assert len(grid.experiments_of(PARTS)) == 21
+    assert len(grid.experiments_of(SECTIONS)) == 21
 
 
 def test_parts_and_experiments_are_named(tmp_path):
@@ -66,7 +68,7 @@ def test_finished_runs_are_not_made_again(tmp_path):
     assert again.made == [(job.experiment, 1) for job in plan(tmp_path)]
 
 
-def test_an_interrupted_grid_goes_on_to_the_same_end(tmp_path):
+def test_an_interrupted_grid_resumes_to_the_same_end(tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     grid.execute(plan(whole), FakeRunner())
     with pytest.raises(KeyboardInterrupt):
@@ -130,3 +132,34 @@ def test_a_folder_with_runs_of_other_settings_is_refused(tmp_path):
     grid.execute(plan(tmp_path), FakeRunner())
     with pytest.raises(InputError, match="epochs 3 there, 4 here"):
         plan(tmp_path, epochs=4)
+
+
+def test_workers_make_runs_side_by_side(tmp_path):
+    """Both runs wait for each other, so that they can only end together."""
+    together = threading.Barrier(2, timeout=60)
+
+    def runner(job):
+        together.wait()
+        return FakeRunner()(job)
+
+    jobs = plan(tmp_path)[:2]
+    assert grid.execute(jobs, runner, workers=2) == {}
+    assert [job.state for job in jobs] == ["finished", "finished"]
+
+
+def test_what_stops_the_grid_reaches_the_runs_under_way_and_starts_no_other(tmp_path):
+    under_way, told, started = threading.Event(), threading.Event(), []
+
+    def runner(job):
+        started.append(job)
+        if job is jobs[0]:
+            under_way.wait(60)
+            raise KeyboardInterrupt
+        under_way.set()
+        assert told.wait(60)
+        raise KeyboardInterrupt
+
+    jobs = plan(tmp_path, seeds=2)
+    with pytest.raises(KeyboardInterrupt):
+        grid.execute(jobs, runner, workers=2, stop=lambda _: told.set())
+    assert sorted(started, key=jobs.index) == jobs[:2]

@@ -29,14 +29,28 @@ def both(script, *arguments, own=((), ())):
     return [start(script, *arguments, *w, *o, backend="jax") for w, o in zip(where, own, strict=True)]
 
 
+@pytest.fixture(scope="module")
+def taken(tmp_path_factory):
+    """Where the steps of one process are, on one and on two devices."""
+    target = tmp_path_factory.mktemp("taken") / "steps"
+    finish(start("device_steps.py", STEPS["byol"], target, backend="jax"))
+    return target
+
+
+def steps(target, where):
+    return dict(np.load(f"{target}-{where}.npz"))
+
+
 @needs_jax
-def test_two_machines_take_the_steps_of_one(tmp_path):
-    alone = start("device_steps.py", STEPS["byol"], tmp_path / "steps", backend="jax")
-    finish(alone)
-    for process in both("device_steps.py", STEPS["byol"], tmp_path / "steps"):
+def test_two_devices_take_the_steps_of_one(taken):
+    assert_same(steps(taken, 2), steps(taken, 1), 1e-5)
+
+
+@needs_jax
+def test_two_machines_take_the_steps_of_one(taken):
+    for process in both("device_steps.py", STEPS["byol"], taken):
         finish(process)
-    ours = dict(np.load(tmp_path / "steps-machines.npz"))
-    assert_same(ours, dict(np.load(tmp_path / "steps-1.npz")), 1e-5)
+    assert_same(steps(taken, "machines"), steps(taken, 1), 1e-5)
 
 
 @needs_jax

@@ -8,6 +8,7 @@ from selfsup.config import METHODS, Config, Method
 from selfsup.model import SiameseModel
 
 BATCH = 8
+pytestmark = pytest.mark.usefixtures("shallow")
 
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
@@ -49,7 +50,7 @@ ALL = [
     {"method": "sgd", "ema": False, "symmetric": True},
     {"method": "directpred"},
     {"method": "directpred", "ema": False, "spectrum": "paper"},
-    {"method": "directpred", "freq": 3, "projector_layers": 3},
+    {"method": "directpred", "freq": 3, "projector_layers": 3, "learning_rate": 0.1},
     {"method": "directcopy"},
     {"method": "directcopy", "ema": False, "norm": "spectral"},
 ]

@@ -6,7 +6,8 @@ from matplotlib.container import BarContainer
 
 from selfsup.analysis import plots
 from selfsup.records.recordings import Eigenspaces
-from selfsup.reproduction.registry import PARTS
+from selfsup.reproduction import figures
+from selfsup.reproduction.registry import SECTIONS
 from selfsup.reproduction.tables import Cell
 
 
@@ -105,9 +106,9 @@ def test_training_curves_show_the_log_and_the_thresholds():
     assert [text.get_text() for text in alone.texts] == ["collapsed below"]
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", SECTIONS)
 def test_the_names_of_all_runs_of_a_part_fit_below_the_curves(part):
-    figure = plots.training_curves(dict.fromkeys(PARTS[part].experiments, LOG))
+    figure = plots.training_curves(dict.fromkeys(SECTIONS[part].experiments, LOG))
     figure.draw_without_rendering()
     legend, whole = figure.legends[0].get_window_extent(), figure.bbox
     assert whole.x0 <= legend.x0
@@ -125,7 +126,7 @@ def test_bars_have_means_deviations_and_published_values():
         "A": (cell("a", 80, 70, 72), cell("a_noema", 60, 50)),
         "B": (cell("b", 81), cell("b_noema", None, 40)),
     }
-    ax = plots.accuracy_bars(groups, ("EMA", "no EMA")).axes[0]
+    ax = figures.accuracy_bars(groups, ("EMA", "no EMA")).axes[0]
     bars = [container for container in ax.containers if isinstance(container, BarContainer)]
     heights = [[bar.get_height() for bar in container] for container in bars]
     np.testing.assert_array_equal(heights, [[71, np.nan], [50, 40]])
@@ -136,7 +137,7 @@ def test_bars_have_means_deviations_and_published_values():
 
 
 def test_dots_stand_side_by_side():
-    ax = plots.accuracy_dots([cell("a", 80, 70, 72), cell("b", 60)]).axes[0]
+    ax = figures.accuracy_dots([cell("a", 80, 70, 72), cell("b", 60)]).axes[0]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
     published = next(line for line in ax.lines if line.get_label() == "published")
     np.testing.assert_array_equal(published.get_xdata(), [80, 60])

@@ -147,7 +147,7 @@ def test_a_signal_ends_a_run_with_a_checkpoint(tiny_npz, tmp_path):
         assert nursery.live(name, name) == status
         output = nursery.output(name)
         assert "stopping after this step" in output
-        assert "the same command goes on" in output
+        assert "the same command resumes" in output
         (newest, *_) = checkpoints.found(tmp_path / name)
         steps = int(newest.stem.removeprefix("checkpoint-"))
         assert nursery.live(name) == 0
@@ -165,7 +165,7 @@ def test_a_signal_to_a_grid_reaches_its_run(tiny_npz, tmp_path):
             assert grid.poll() is None
             time.sleep(0.1)
         grid.terminate()
-        assert "the same command goes on" in grid.communicate()[1]
+        assert "the same command resumes" in grid.communicate()[1]
     assert grid.returncode == 143
     assert "stopped by SIGTERM" in (run / "run.log").read_text()
     steps = int(checkpoints.found(run)[0].stem.removeprefix("checkpoint-"))

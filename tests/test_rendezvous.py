@@ -1,10 +1,14 @@
 """Machines that meet, and machines that wait for a missing one."""
 
 import socket
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
+from selfsup.backend import rendezvous
 from selfsup.backend.rendezvous import meet
 from selfsup.utils.errors import InputError
 
@@ -15,9 +19,9 @@ def free_port():
         return found.getsockname()[1]
 
 
-def outcomes(*machines, timeout=10.0):
+def outcomes(*machines, timeout=60.0, port=None):
     """Lets machines (index, count) connect at the same time; None for success, else the error message."""
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{port or free_port()}"
 
     def connect(machine):
         try:
@@ -34,8 +38,22 @@ def test_all_machines_connect():
     assert outcomes((2, 3), (0, 3), (1, 3)) == [None] * 3
 
 
-def test_a_missing_machine():
-    first, second = outcomes((0, 3), (1, 3), timeout=1.0)
+def test_a_missing_machine(monkeypatch):
+    """Time stands still until machine 2 has connected and waits for an answer; then it is up."""
+    now, waiting, receive, port = [0.0], threading.Event(), rendezvous._receive, free_port()
+
+    def received(connection):
+        if connection.getpeername()[1] == port:
+            waiting.set()
+            return receive(connection)
+        name = receive(connection)
+        assert waiting.wait(60)
+        now[0] += 100
+        return name
+
+    monkeypatch.setattr(rendezvous, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=time.sleep))
+    monkeypatch.setattr(rendezvous, "_receive", received)
+    first, second = outcomes((0, 3), (1, 3), port=port)
     assert "machine 3/3 did not connect" in first
     assert "machine 1 stopped waiting" in second
 
@@ -56,7 +74,7 @@ def test_a_machine_that_connects_twice_or_with_another_count():
 def test_a_stranger_is_refused():
     port = free_port()
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(meet, f"127.0.0.1:{port}", 0, 2, 10.0)
+        first = pool.submit(meet, f"127.0.0.1:{port}", 0, 2, 60.0)
         while True:
             try:
                 stranger = socket.create_connection(("127.0.0.1", port), timeout=1)

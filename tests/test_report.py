@@ -9,7 +9,7 @@ from selfsup.records.results import write_json
 from selfsup.reproduction.report import Report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-PARTS = ("table1", "figure4", "figure5", "freq5", "table2")
+SECTIONS = ("table1", "figure4", "figure5", "freq5", "table2")
 ACCURACIES = {
     "byol": 84.0,
     "byol_symmetric": 85.5,
@@ -35,7 +35,7 @@ def grid_of(out, preset="paper", accuracies=ACCURACIES, seeds=1):
 @pytest.fixture(scope="module")
 def paper(tmp_path_factory):
     out = grid_of(tmp_path_factory.mktemp("paper"), seeds=2)
-    Report(out, PARTS).write()
+    Report(out, SECTIONS).write()
     return out
 
 
@@ -78,7 +78,7 @@ def test_claims_have_verdicts_with_their_figures(paper):
 
 def test_another_scale_is_said_loudly(tmp_path):
     out = grid_of(tmp_path, "quick")
-    Report(out, PARTS).write()
+    Report(out, SECTIONS).write()
     text = (out / "REPORT.md").read_text()
     assert text.startswith("# NOT the paper's scale")
     assert "no reproduction" in text.split("\n## ")[0]
@@ -89,7 +89,7 @@ def test_another_scale_is_said_loudly(tmp_path):
 
 
 def test_a_report_of_nothing_says_so(tmp_path):
-    Report(tmp_path, PARTS).write()
+    Report(tmp_path, SECTIONS).write()
     assert (tmp_path / "REPORT.md").read_text().startswith("# Report: no run has finished")
 
 
@@ -106,7 +106,7 @@ def test_figures_are_linked_and_the_page_holds_them_itself(paper):
 def test_the_same_records_give_the_same_report(paper):
     files = [path for path in paper.rglob("*") if path.is_file()]
     before = {path: path.read_bytes() for path in files}
-    Report(paper, PARTS).write()
+    Report(paper, SECTIONS).write()
     assert {path: path.read_bytes() for path in files} == before
 
 

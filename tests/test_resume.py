@@ -5,7 +5,6 @@ import pytest
 
 from selfsup.config import Config
 from selfsup.data.datasets import load_dataset
-from selfsup.networks import resnet
 from selfsup.records import checkpoints
 from selfsup.records.recordings import read_eigenspaces
 from selfsup.records.results import read_result
@@ -13,17 +12,10 @@ from selfsup.training import pretrain
 from selfsup.training import run as train
 from selfsup.training.resume import Checkpointer
 from selfsup.utils.errors import InputError
-from shallow import SHALLOW
 
 
 class StoppedError(Exception):
     pass
-
-
-@pytest.fixture
-def shallow(monkeypatch):
-    for name, value in SHALLOW.items():
-        monkeypatch.setattr(resnet, name, value)
 
 
 def config_of(tiny_npz, **changed):
@@ -107,7 +99,7 @@ def test_checkpoints_of_other_code_are_refused(tiny_npz, tmp_path, shallow):
 
 
 @pytest.mark.parametrize(("what", "there"), [("precision", "mixed_bfloat16"), ("backend", "theano")])
-def test_a_run_does_not_go_on_in_other_arithmetic(what, there, tiny_npz, tmp_path, capsys):
+def test_a_run_does_not_resume_in_other_arithmetic(what, there, tiny_npz, tmp_path, capsys, shallow):
     config = config_of(tiny_npz)
     identity = {**pretrain.identity_of(config, load_dataset(str(tiny_npz))), what: there}
     checkpoints.save(tmp_path, identity, checkpoints.Checkpoint(6, {}))

@@ -41,19 +41,17 @@ def test_records_older_than_a_setting_belong_to_its_default(tmp_path):
 
 def test_a_second_run_is_refused_until_the_first_has_ended(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from selfsup.records import workdir; "
+        "import sys; from pathlib import Path; from selfsup.records import workdir; "
         "from selfsup.config import Config\n"
-        "with workdir.owned(Path(sys.argv[1]), Config(width=8)): print('in', flush=True); time.sleep(60)"
+        "with workdir.owned(Path(sys.argv[1]), Config(width=8)): print('in', flush=True); sys.stdin.read()"
     )
     root = Path(workdir.__file__).resolve().parents[2]
-    first = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, cwd=root, text=True
-    )
-    assert first.stdout.readline() == "in\n"
-    with pytest.raises(InputError, match=f"process {first.pid} on .* is using"):
-        claimed(tmp_path)
-    first.kill()
-    first.wait()
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=root, **pipes) as first:
+        assert first.stdout.readline() == "in\n"
+        with pytest.raises(InputError, match=f"process {first.pid} on .* is using"):
+            claimed(tmp_path)
+        first.kill()
     claimed(tmp_path)
 
 

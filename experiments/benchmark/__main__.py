@@ -1,4 +1,4 @@
-"""Speed of a training step, of its parts and of the probe, beside plain PyTorch and Keras' stock layers."""
+"""Measures the speed of training steps, their phases and the probe, against PyTorch and stock Keras."""
 
 import dataclasses
 import json
@@ -26,27 +26,29 @@ REFERENCES = {
 }
 
 ABOUT = """\
-Times whole training steps (augmentation, target and predictor rule included) after a warm-up. Every variant
-has a process of its own; they take turns, so that a noisy machine treats them alike.
+Times whole training steps, including augmentation, target and predictor rule, after a warm-up. Each variant
+runs in its own process. The variants take turns, so that noise of the machine affects all of them.
 
   python experiments/benchmark --width=64 --compare=torch,stock
   KERAS_BACKEND=jax python experiments/benchmark --solver=newton_schulz"""
 
 OWN = {
     "compare": (
-        Option("what to time in turn, with commas: torch, stock (Keras' layers), noema, newton_schulz", str),
+        Option(
+            "other variants, separated by commas: torch, stock (Keras' layers), noema, newton_schulz", str
+        ),
         None,
     ),
-    "rounds": (Option("turns of each variant; medians are shown", int, low=1), 5),
-    "steps": (Option("training steps a turn", int, low=1), 8),
-    "probe": (Option("time the probe of 50,000 training and 10,000 test features as well", bool), False),
-    "out": (Option("file for the results as JSON", str), None),
+    "rounds": (Option("turns of each variant; medians are printed", int, low=1), 5),
+    "steps": (Option("training steps per turn", int, low=1), 8),
+    "probe": (Option("also time the probe of 50,000 training and 10,000 test images", bool), False),
+    "out": (Option("JSON file of the results", str), None),
 }
 FIELDS = ("method", "ema", "symmetric", "freq", "solver", "width", "batch_size", "precision")
 
 
 def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
-    """Times the variants, prints the tables; returns the exit status."""
+    """Executes the command with its own flags and the given `Config` fields; returns the exit status."""
     config = Config(**overrides)
     chosen = values["compare"].split(",") if values["compare"] else []
     if unknown := set(chosen) - set(REFERENCES):
@@ -64,7 +66,7 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
         "rounds": values["rounds"],
         "seconds_per_step": seconds,
         "memory_mib": {worker.spec["kind"]: round(worker.ask("memory")) for worker in workers},
-        "parts_seconds": workers[0].ask("parts"),
+        "parts_seconds": workers[0].ask("phases"),
         "probe_seconds": workers[0].ask("probe") if values["probe"] else {},
         **workers[0].ask("environment"),
     }
@@ -78,20 +80,20 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
 
 
 def check_comparable(config: Config, chosen: Sequence[str]) -> None:
-    """Raises `InputError` where a variant is not to be had, or does not do what the config says."""
+    """Raises an `InputError` if a variant is not available, or does not support the config."""
     if "torch" in chosen:
         if find_spec("torch") is None:
             raise InputError("compare=torch needs PyTorch; pip install torch")
         if (config.method, config.symmetric, config.resolved.freq) != ("directpred", False, 1):
             raise InputError(
-                "compare=torch times DirectPred at every step; drop it, or --method and the like"
+                "compare=torch times DirectPred with freq 1; leave out --method, --symmetric and --freq"
             )
     if "newton_schulz" in chosen:
-        dataclasses.replace(config, solver="newton_schulz")  # raises where the method has none
+        dataclasses.replace(config, solver="newton_schulz")  # raises an error if the method has no solver
 
 
 def show(result: dict[str, Any], batch_size: int) -> None:
-    """Prints a row per variant, then one per part of our step."""
+    """Prints one row per variant, then one per phase of our step."""
     ours = statistics.median(result["seconds_per_step"]["ours"])
     print(f"{', '.join(f'{name} {value}' for name, value in result['config'].items() if value is not None)}")
     print(f"{result['device']}; {result['versions']}; median of {result['rounds']} rounds (least to most)")

@@ -1,4 +1,4 @@
-"""The benchmark's reference: a DirectPred step in plain PyTorch, as its users write it, unaugmented."""
+"""The benchmark's reference: a DirectPred step in idiomatic PyTorch, without augmentation."""
 
 import copy
 
@@ -9,7 +9,7 @@ TAU, RHO, EPS = 0.996, 0.3, 0.1
 
 
 class Block(nn.Module):
-    """The basic block of He et al. 2015."""
+    """The basic block of ResNet-18 (He et al. 2015, arXiv:1512.03385)."""
 
     def __init__(self, inputs: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -28,8 +28,8 @@ class Block(nn.Module):
         return torch.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
 
 
-def encoder(width: int) -> nn.Sequential:
-    """ResNet-18 for 32x32 images and the two-layer projector: [B, 3, 32, 32] -> [B, 128]."""
+def online_network(width: int) -> nn.Sequential:
+    """Builds ResNet-18 for 32x32 images with a two-layer projector: [B, 3, 32, 32] -> [B, 128]."""
     layers = [nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
     inputs = width
     for stage in range(4):
@@ -48,20 +48,20 @@ def encoder(width: int) -> nn.Sequential:
 
 
 class TorchStep:
-    """Called, makes one DirectPred step on two views that stay the same.
+    """Each call makes one DirectPred step, always on the same two views, and returns the loss.
 
     Args:
         width: channels of the first stage.
-        batch_size: images a view.
-        ema: whether the target is a moving average, or the online network itself.
-        bfloat16: autocast to bfloat16 with channels last; else float32 as it comes.
+        batch_size: images per view.
+        ema: whether the target is a moving average of the online network, or the network itself.
+        bfloat16: whether to use bfloat16 autocast and channels last, instead of float32.
     """
 
     def __init__(self, width: int, batch_size: int, ema: bool, bfloat16: bool) -> None:
         torch.manual_seed(0)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         layout = torch.channels_last if bfloat16 else torch.contiguous_format
-        self.online = encoder(width).to(self.device, memory_format=layout)
+        self.online = online_network(width).to(self.device, memory_format=layout)
         self.target = copy.deepcopy(self.online).requires_grad_(False) if ema else None
         self.optimizer = torch.optim.SGD(self.online.parameters(), 0.03, momentum=0.9, weight_decay=4e-4)
         self.bfloat16 = bfloat16

@@ -1,4 +1,4 @@
-"""Variants of a training step, each in a process of its own that waits for its turn."""
+"""The variants of a training step, each in its own process that waits for its turn."""
 
 import json
 import resource
@@ -19,32 +19,36 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Worker:
-    """A process that times steps of one variant when it is asked to; quiet in between.
+    """A process that times steps of one variant on request.
 
     Args:
-        spec: what to time: `kind` (a name of `KINDS`), `steps` per round, and `config`,
-            fields of `Config`.
+        spec: `kind` (a name in `KINDS`), `steps` (per round) and `config` (fields of `Config`).
     """
 
     def __init__(self, spec: dict[str, Any]) -> None:
         self.spec = spec
         command = [sys.executable, "-m", __name__, json.dumps(spec)]
-        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as the process
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as the process runs
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, cwd=ROOT
         )
         self._answer()
 
     def ask(self, question: str) -> Any:
-        """ "step": seconds per step of a round; "parts", "probe": seconds by part; "memory": MiB at most."""
+        """Sends a question and returns the answer of the process.
+
+        Args:
+            question: "step" for the seconds per step in a round, "phases" or "probe" for seconds by name,
+                "memory" for the peak in MiB, "environment" for device and versions.
+        """
         self._process.stdin.write(question + "\n")
         self._process.stdin.flush()
         return self._answer()
 
     def close(self) -> None:
-        """Ends the process."""
-        self._process.stdin.close()
-        self._process.wait()
+        """Stops the process."""
+        with self._process, self._errors:  # closes the pipes and waits
+            pass
 
     def _answer(self) -> Any:
         for line in self._process.stdout:
@@ -56,12 +60,12 @@ class Worker:
 
 
 class OurStep:
-    """Whole steps by `fit`, as a run makes them, on images that are noise.
+    """Whole steps of this package by `fit`, on random images.
 
     Args:
-        steps: per round.
+        steps: steps per round.
         config: fields of `Config`.
-        stock: with Keras' own layers.
+        stock: whether to use Keras' own layers.
     """
 
     def __init__(self, steps: int, config: dict[str, Any], stock: bool = False) -> None:
@@ -90,7 +94,7 @@ class OurStep:
             self.seconds()
 
     def seconds(self) -> float:
-        """Per step, over one execution of the compiled function, start-up of `fit` left out."""
+        """Returns the seconds per step over one execution, without the start of `fit`."""
         import keras
 
         from selfsup.data.batches import batches
@@ -105,8 +109,8 @@ class OurStep:
         self.model.fit(data, steps_per_epoch=2 * self.steps, shuffle=False, verbose=0, callbacks=[Timer()])
         return (ends[-1] - ends[0]) / self.steps
 
-    def parts(self) -> dict[str, float]:
-        """Median seconds of the parts of a step, each compiled alone (TensorFlow only)."""
+    def phases(self) -> dict[str, float]:
+        """Returns the median seconds of the phases of a step, each compiled separately (TensorFlow only)."""
         import keras
 
         if keras.backend.backend() != "tensorflow":
@@ -143,7 +147,7 @@ class OurStep:
         return {name: _median_seconds(tf.function(job)) for name, job in jobs.items()}
 
     def probe(self) -> dict[str, float]:
-        """Seconds of what follows the training of CIFAR-10: features (by a part of them), probe, k-NN."""
+        """Returns the seconds of an evaluation on CIFAR-10: features (extrapolated), probe and k-NN."""
         import numpy as np
 
         from selfsup.analysis import probe
@@ -151,7 +155,7 @@ class OurStep:
 
         network = probed_model(self.model.backbone, self.model.projector, reuse=False)
         images = np.random.default_rng(0).integers(0, 256, (IMAGES, 32, 32, 3), dtype=np.uint8)
-        share = sum(PROBED.values()) / IMAGES
+        factor = sum(PROBED.values()) / IMAGES
 
         def features() -> Any:
             return probe.embed(network, images, self.model.mean, self.model.std)
@@ -164,13 +168,13 @@ class OurStep:
         ]
         arrays = [array for pair in sets for array in pair]
         return {
-            "features of 60,000 images": share * _median_seconds(features, 3),
+            "features of 60,000 images": factor * _median_seconds(features, 3),
             "100 epochs of 50,000": _seconds(lambda: probe.linear_probe(*arrays)),
             "k-NN of 10,000": _seconds(lambda: probe.knn(*arrays)),
         }
 
     def environment(self) -> dict[str, str]:
-        """Device and versions in words."""
+        """Returns the device and the versions as text."""
         from selfsup.backend import devices
 
         found = devices.environment(
@@ -185,7 +189,7 @@ class OurStep:
 
 
 class TorchReference:
-    """Steps of the plain PyTorch reference."""
+    """Steps of the PyTorch reference."""
 
     def __init__(self, steps: int, config: dict[str, Any], bfloat16: bool) -> None:
         from experiments.benchmark.torch_step import TorchStep
@@ -196,14 +200,14 @@ class TorchReference:
             self.step()
 
     def seconds(self) -> float:
-        """Per step."""
+        """Returns the seconds per step over one round."""
         began = time.perf_counter()
         for _ in range(self.steps):
             self.step()
         return (time.perf_counter() - began) / self.steps
 
-    def parts(self) -> dict[str, float]:
-        """None: the reference is timed whole."""
+    def phases(self) -> dict[str, float]:
+        """Returns nothing: only whole steps of the reference are timed."""
         return {}
 
 
@@ -218,7 +222,7 @@ KINDS: dict[str, Callable] = {
 
 
 def _peak_mib() -> float:
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB on Linux
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes on macOS, KiB on Linux
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
@@ -241,11 +245,11 @@ def _median_seconds(function: Callable, repeats: int = 7) -> float:
 
 
 def serve(spec: dict[str, Any]) -> None:
-    """Builds the variant, then answers questions on stdin until it is closed."""
+    """Builds a variant, then answers questions on stdin until it is closed."""
     step = KINDS[spec["kind"]](spec["steps"], spec["config"])
     answers = {
         "step": step.seconds,
-        "parts": step.parts,
+        "phases": step.phases,
         "probe": lambda: step.probe(),
         "environment": lambda: step.environment(),
         "memory": _peak_mib,

@@ -1,4 +1,4 @@
-"""The trained encoder as a file of stock Keras layers, and back."""
+"""The encoder: a trained backbone in a file of stock Keras layers."""
 
 import json
 from collections.abc import Sequence
@@ -19,11 +19,17 @@ from selfsup.utils.files import replacement
 
 @dataclass(frozen=True)
 class Encoder:
-    """A trained backbone with what its images must be normalised by.
+    """A backbone and the normalisation of its images.
 
     Attributes:
-        model: stock Keras layers, normalised float32 [B, 32, 32, 3] -> features [B, D].
+        model: a Keras model from normalised images, float32 [B, H, W, 3], to features [B, D].
         mean, std: of the training images, per channel, in [0, 1].
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.GlobalMaxPooling2D()])
+        >>> encoder = Encoder(model, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+        >>> encoder(np.full((1, 32, 32, 3), 255, np.uint8)).tolist()
+        [[2.0, 2.0, 2.0]]
     """
 
     model: keras.Model
@@ -31,22 +37,22 @@ class Encoder:
     std: Sequence[float]
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Features float32 [N, D] of uint8 images [N, 32, 32, 3]."""
+        """Computes the features, float32 [N, D], of images, uint8 [N, H, W, 3]."""
         return embed(self.model, images, self.mean, self.std)
 
 
 def export_encoder(backbone: keras.Model, path: Path) -> None:
-    """Writes the backbone as a float32 functional model of stock layers, which Keras alone can load."""
+    """Writes a functional backbone as a float32 model of stock Keras layers, to a .keras file."""
     encoder = in_stock_layers(backbone, "encoder")
     with replacement(path) as temporary:
         encoder.save(temporary)
 
 
 def load_encoder(path: str | Path) -> Encoder:
-    """The encoder of a finished run.
+    """Loads the encoder of a finished run.
 
     Args:
-        path: the run's folder, or the `encoder.keras` in it; `result.json` lies beside it.
+        path: the run's folder, or the `encoder.keras` in it, next to which there must be a `result.json`.
 
     Raises:
         InputError: one of the two files is missing.
@@ -57,7 +63,7 @@ def load_encoder(path: str | Path) -> Encoder:
     record = path.with_name(RESULT)
     for file in (path, record):
         if not file.is_file():
-            raise InputError(f"no {file.name} in {file.parent}; give the folder of a finished run")
+            raise InputError(f"no {file.name} in {file.parent}; pass the folder of a finished run")
     dataset = json.loads(record.read_text())["dataset"]
     model = keras.models.load_model(path, compile=False)
     model.compile(jit_compile=jit_compile())
@@ -65,18 +71,18 @@ def load_encoder(path: str | Path) -> Encoder:
 
 
 def probed_model(backbone: keras.Model, projector: keras.Sequential, reuse: bool) -> keras.Model:
-    """Normalised images -> what the probes stand on, sharing the given networks' weights.
+    """Returns a model from normalised images to the features that are probed. It shares the weights.
 
     Returns:
-        A model with the outputs `linear`, h [B, 8 * width], and with `reuse` also `linear_reused`, the
-        projector's first block [B, 512] (report section 5.2, Deeper Projection Head).
+        A model with the outputs `linear`, h [B, D], and with `reuse` also `linear_reused`, the output of the
+        projector's first block, [B, 512] (report section 5.2, Deeper Projection Head).
     """
-    outputs = {"linear": backbone.output}
+    outputs = {"linear": backbone.outputs[0]}
     if reuse:
-        x = backbone.output
+        x = backbone.outputs[0]
         for layer in projector.layers[:3]:
             x = layer(x)
         outputs["linear_reused"] = x
-    model = keras.Model(backbone.input, outputs, name="probed")
+    model = keras.Model(backbone.inputs[0], outputs, name="probed")
     model.compile(jit_compile=jit_compile())
     return model

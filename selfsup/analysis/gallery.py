@@ -1,4 +1,4 @@
-"""Figures of what an encoder knows: maps of its features, and images beside their neighbours."""
+"""Figures of features: maps in two dimensions, and images next to their nearest neighbours."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,12 +10,17 @@ from selfsup.analysis.plots import PALETTE, STYLE
 
 
 def feature_maps(maps: Mapping[str, np.ndarray], labels: np.ndarray, names: Sequence[str]) -> Figure:
-    """Features in two dimensions, [N, 2] by title, a panel each; a colour and a marker per class.
+    """Draws features in two dimensions, with a colour and marker for each class.
 
     Args:
-        maps: the points.
-        labels: classes int [N], from 0.
-        names: of the classes.
+        maps: points [N, 2] of each panel, by title.
+        labels: classes, int [N], from 0.
+        names: names of the classes. Colours and markers repeat after 14 classes.
+
+    Example:
+        >>> figure = feature_maps({"t-SNE": np.zeros((3, 2))}, np.array([0, 1, 1]), ["disk", "ring"])
+        >>> [text.get_text() for text in figure.legends[0].texts]
+        ['disk', 'ring']
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5 * len(maps), 4.6), layout="constrained")
@@ -32,7 +37,7 @@ def feature_maps(maps: Mapping[str, np.ndarray], labels: np.ndarray, names: Sequ
 
 
 def image_rows(rows: np.ndarray, title: str = "") -> Figure:
-    """Images uint8 [R, C, H, W, 3] as a sheet of R rows, the first column set off: queries, say."""
+    """Draws images, uint8 [R, C, H, W, 3], in R rows. The first column (such as queries) is set apart."""
     count, columns = rows.shape[:2]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(0.8 * columns + 0.4, 0.8 * count + 0.4), layout="constrained")

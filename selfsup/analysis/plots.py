@@ -1,10 +1,11 @@
-"""Figures of runs. Every function takes records and returns a matplotlib figure; `save` writes it.
+"""Figures of runs. Each function takes records and returns a matplotlib figure; `save` writes it.
 
-Colours are told apart by colour-blind readers: Okabe and Ito's for runs, viridis for epochs.
+The colours suit colour-blind readers: Okabe and Ito's palette for runs, viridis for epochs.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -12,10 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from selfsup import collapse
 from selfsup.records.recordings import Eigenspaces
-from selfsup.reproduction.tables import Cell
 from selfsup.utils.files import replacing
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -23,7 +24,7 @@ LINES = ("-", "--", "-.")
 EPOCHS = LinearSegmentedColormap.from_list(
     "epochs", matplotlib.colormaps["viridis"](np.linspace(0, 0.92, 256))
 )
-STYLE = {
+STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.spines.top": False,
@@ -37,19 +38,25 @@ STYLE = {
     "svg.hashsalt": "selfsup",
 }
 ROUNDING = 1e-7
-"""Of float32: eigenvalues this far below the largest are noise around 0."""
+"""Eigenvalues below this share of the largest are rounding errors of float32."""
 EXPLODED = 5.0
-"""Eigenvalues of W_p above this would flatten all others on a linear axis."""
+"""Eigenvalues of W_p above this get a logarithmic axis, so that the others stay visible."""
 
 
 def eigenspaces(runs: Mapping[str, Eigenspaces]) -> Figure:
-    """The report's Figures 2 to 4: the eigenspaces of F and W_p over a training, a row per run.
+    """Draws the eigenspaces of F and W_p during training, with one row per run (report Figures 2 to 4).
 
-    The four panels of a row: eigenvalues of F, of W_p, the alignment of W_p with F's eigenvectors, each
-    over the index in descending order of eigenvalues, and the asymmetry of W_p over the epochs.
+    The four panels of a row show the eigenvalues of F, the eigenvalues of W_p and the alignment, each over
+    the index in descending order with one line per recording, and the asymmetry of W_p over the epochs.
 
     Args:
-        runs: recordings by title, in the order of the rows; rows share their axes.
+        runs: recordings by title, in the order of the rows. Rows share their axes.
+
+    Example:
+        >>> untrained = Eigenspaces.measure(0, np.eye(4))
+        >>> epoch1 = Eigenspaces.measure(1, np.eye(4), np.diag([1.0, 2.0, 3.0, 4.0]))
+        >>> eigenspaces({"directpred": untrained + epoch1}).axes[0].get_title()
+        'eigenvalues of $F$'
     """
     last = max(int(run.epoch[-1]) for run in runs.values())
     norm = Normalize(1, max(last, 2))
@@ -62,7 +69,7 @@ def eigenspaces(runs: Mapping[str, Eigenspaces]) -> Figure:
                 rotation=90, va="center", ha="right", weight="bold",
             )  # fmt: skip
             _draw_eigenspaces(row, run, norm)
-        _scale_eigenvalues(axes[0], runs.values())
+        _scale_eigenvalues(axes[0], list(runs.values()))
         titles = ("eigenvalues of $F$", "eigenvalues of $W_p$", "alignment", "asymmetry of $W_p$")
         for ax, title in zip(axes[0], titles, strict=True):
             ax.set_title(title)
@@ -70,7 +77,7 @@ def eigenspaces(runs: Mapping[str, Eigenspaces]) -> Figure:
             ax.set_xlabel(label)
         bar = figure.colorbar(ScalarMappable(norm, EPOCHS), ax=axes, fraction=0.02, pad=0.01)
         bar.set_label("epoch")
-        bar.locator.set_params(integer=True)
+        bar.locator = MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True)
         bar.update_ticks()
     return figure
 
@@ -85,11 +92,11 @@ def _draw_eigenspaces(row: Sequence[Axes], run: Eigenspaces, norm: Normalize) ->
     row[3].plot(run.epoch, run.asymmetry, color="0.6", zorder=1)
     row[3].scatter(run.epoch, run.asymmetry, c=EPOCHS(norm(run.epoch)), s=16, zorder=2)
     row[3].set_ylim(bottom=-0.05)
-    row[3].xaxis.get_major_locator().set_params(integer=True)
+    _whole_numbers(row[3])
 
 
 def _scale_eigenvalues(axes: Sequence[Axes], runs: Sequence[Eigenspaces]) -> None:
-    """Logarithmic for F, linear for W_p; symlog where F's reach 0 or W_p's explode."""
+    """Sets a logarithmic axis for F and a linear one for W_p; symlog for F near 0 or a very large W_p."""
     of_f, of_w = (
         np.concatenate([getattr(run, f"{which}_eigenvalues").ravel() for run in runs])
         for which in ("correlation", "predictor")
@@ -111,7 +118,9 @@ def _scale_eigenvalues(axes: Sequence[Axes], runs: Sequence[Eigenspaces]) -> Non
 
 
 def training_curves(runs: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
-    """Loss, embedding std, effective rank and asymmetry over the epochs; thresholds of the collapse rule.
+    """Draws loss, embedding std, effective rank and asymmetry over the epochs, one line per run.
+
+    Dotted lines mark the thresholds of `selfsup.collapse`. The effective rank is its mean over each epoch.
 
     Args:
         runs: columns of `log.csv` by title, see `recordings.read_log`.
@@ -137,9 +146,9 @@ def training_curves(runs: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
                 ax.axhline(threshold, color="0.4", linestyle=":", label="collapsed below")
             ax.set_title(title)
             ax.set_xlabel("epoch")
-            ax.xaxis.get_major_locator().set_params(integer=True)
+            _whole_numbers(ax)
         for ax in axes[1:]:
-            ax.update_datalim([(1, 0)])  # for a margin above lines that are almost flat
+            ax.update_datalim([(1, 0)])  # keeps a margin above almost flat lines
             ax.autoscale_view()
             ax.set_ylim(bottom=0)
         axes[3].set_ylim(top=max(0.1, *axes[3].get_ylim()))
@@ -149,55 +158,16 @@ def training_curves(runs: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     return figure
 
 
-def accuracy_bars(groups: Mapping[str, Sequence[Cell]], bars: Sequence[str]) -> Figure:
-    """The report's Figure 5: a group of bars per method, with its published values as open circles.
-
-    Args:
-        groups: the cells of each group, one per bar; those without a run show the published value alone.
-        bars: what the bars of a group are, for the legend.
-    """
-    width = 0.8 / len(bars)
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6, 3.2), layout="constrained")
-        ax = figure.subplots()
-        for index, bar in enumerate(bars):
-            cells = [group[index] for group in groups.values()]
-            x = np.arange(len(cells)) + (index - (len(bars) - 1) / 2) * width
-            means = [np.nan if cell.mean is None else cell.mean for cell in cells]
-            errors = [np.nan if cell.std is None else cell.std for cell in cells]
-            ax.bar(x, means, 0.92 * width, yerr=errors, capsize=4, color=PALETTE[index], label=bar, zorder=2)
-            published = [np.nan if cell.published is None else cell.published for cell in cells]
-            label = "published" if index == 0 else None
-            ax.plot(x, published, "o", color="black", markerfacecolor="white", label=label, zorder=3)
-        ax.set_xticks(range(len(groups)), list(groups))
-        ax.set_ylabel("test accuracy, %")
-        ax.grid(axis="x", visible=False)
-        ax.set_ylim(0, 100)
-        figure.legend(loc="outside right upper")
-    return figure
-
-
-def accuracy_dots(cells: Sequence[Cell]) -> Figure:
-    """Published accuracy (open) and ours (filled, with its standard deviation) on a line per experiment."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(8, 1.0 + 0.24 * len(cells)), layout="constrained")
-        ax = figure.subplots()
-        y = np.arange(len(cells))[::-1]
-        published = np.array([np.nan if cell.published is None else cell.published for cell in cells])
-        ours = np.array([np.nan if cell.mean is None else cell.mean for cell in cells])
-        errors = np.array([np.nan if cell.std is None else cell.std for cell in cells])
-        ax.hlines(y, published, ours, color="0.75", zorder=1)
-        ax.plot(published, y, "o", color="black", markerfacecolor="white", label="published", zorder=2)
-        ax.errorbar(ours, y, xerr=errors, fmt="o", color=PALETTE[0], capsize=3, label="ours", zorder=3)
-        ax.set_yticks(y, [cell.name for cell in cells])
-        ax.set_ylim(-0.7, len(cells) - 0.3)
-        ax.set_xlabel("test accuracy, %")
-        figure.legend(loc="outside upper center", ncols=2)
-    return figure
+def _whole_numbers(ax: Axes) -> None:
+    """Puts the ticks at whole epochs."""
+    ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
 
 
 def save(figure: Figure, path: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
-    """Writes a figure as `path` with each suffix; the same figure gives the same bytes."""
+    """Writes a figure to `path` plus the suffix of each format ("png", "svg"), and returns the paths.
+
+    The same figure gives the same bytes.
+    """
     metadata = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}
     written = []
     with matplotlib.rc_context(STYLE):

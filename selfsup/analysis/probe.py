@@ -1,4 +1,4 @@
-"""What a frozen encoder knows: its features, a linear probe and a weighted k-NN on them."""
+"""The evaluation of a frozen network: its features, a linear probe and a weighted k-NN on them."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,41 +9,47 @@ from keras import ops
 
 from selfsup.backend.precision import full_precision
 
-LEARNING_RATE = (5e-2, 5e-4)
+LEARNING_RATE = (5e-2, 5e-4)  # first and last
 DECAY_POWER = 2.0
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-7
 
 
 def normalise(images: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
-    """uint8 [N, H, W, 3] -> float32, (value in [0, 1] - mean) / std per channel."""
+    """Normalises images, uint8 [N, H, W, 3], to float32: (value / 255 - mean) / std per channel.
+
+    Example:
+        >>> white = np.full((1, 32, 32, 3), 255, np.uint8)
+        >>> float(normalise(white, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)).max())
+        2.0
+    """
     shift, scale = (np.asarray(value, np.float32) for value in (mean, std))
     return (images.astype(np.float32) / np.float32(255) - shift) / scale
 
 
 def embed(
-    encoder: keras.Model,
+    model: keras.Model,
     images: np.ndarray,
     mean: Sequence[float],
     std: Sequence[float],
     batch_size: int = 500,
 ) -> Any:
-    """Features of all images by the encoder in inference mode, without augmentation.
+    """Computes the features of images in inference mode, without augmentation.
 
     Args:
-        encoder: normalised images -> [B, D], or a dict of such.
+        model: a model from normalised images [B, H, W, 3] to features [B, D], or to a dict of them.
         images: uint8 [N, H, W, 3].
-        mean, std: per channel, in [0, 1].
-        batch_size: images at a time.
+        mean, std: per channel, in [0, 1], to normalise the images by.
+        batch_size: images per batch.
 
     Returns:
-        float32 [N, D], or a dict of such.
+        Features, float32 [N, D], or a dict of them.
     """
-    parts = [
-        encoder.predict_on_batch(normalise(images[start : start + batch_size], mean, std))
+    chunks = [
+        model.predict_on_batch(normalise(images[start : start + batch_size], mean, std))
         for start in range(0, len(images), batch_size)
     ]
     return keras.tree.map_structure(
-        lambda *chunks: np.concatenate([np.asarray(c, np.float32) for c in chunks]), *parts
+        lambda *arrays: np.concatenate([np.asarray(a, np.float32) for a in arrays]), *chunks
     )
 
 
@@ -56,17 +62,25 @@ def linear_probe(
     batch_size: int = 128,
     seed: int = 0,
 ) -> float:
-    """Test accuracy in percent of a linear classifier after the LAST epoch (report section 4).
+    """Trains a linear classifier on features and returns its test accuracy (report section 4).
 
-    Softmax regression by Adam on cached features, its learning rate falling from 5e-2 to 5e-4 by a
-    polynomial of power 2. An epoch is one compiled loop over features that stay in memory.
+    It is softmax regression with Adam, whose learning rate decays from 5e-2 to 5e-4 as a polynomial of power
+    2. Each epoch is one compiled loop.
 
     Args:
-        x_train, x_test: features float32 [N, D].
-        y_train, y_test: classes int [N], from 0.
-        epochs: passes over the training features, each in a new order; a partial batch is dropped.
-        batch_size: features a step, at most N.
-        seed: of the order.
+        x_train, x_test: features, float32 [N, D].
+        y_train, y_test: classes, int [N], from 0.
+        epochs: passes over the training features, each in a new order; the last partial batch is dropped.
+        batch_size: features per step; all features if there are fewer.
+        seed: seed of the order.
+
+    Returns:
+        The accuracy in percent after the last epoch, even if an earlier one was better.
+
+    Example:
+        >>> x, y = np.repeat(np.eye(2, dtype=np.float32), 8, axis=0), np.repeat([0, 1], 8)
+        >>> linear_probe(x, y, x, y, epochs=5)
+        100.0
     """
     batch_size = min(batch_size, len(x_train))
     steps = len(x_train) // batch_size
@@ -85,28 +99,28 @@ def linear_probe(
         scaled = (rates * correction).astype(np.float32)
         batches = order.reshape(steps, batch_size).astype(np.int32)
         state = epoch(features, labels, state, *(ops.convert_to_tensor(x) for x in (batches, scaled)))
-    weight, bias = (ops.convert_to_numpy(value) for value in state[:2])
-    return float(np.mean(np.argmax(x_test @ weight + bias, axis=1) == y_test) * 100.0)
+    kernel, bias = (ops.convert_to_numpy(value) for value in state[:2])
+    return float(np.mean(np.argmax(x_test @ kernel + bias, axis=1) == y_test) * 100.0)
 
 
 @full_precision()
 def _probe_epoch(features: Any, labels: Any, state: tuple, batches: Any, rates: Any) -> tuple:
-    """Adam steps (Kingma & Ba 2014, arXiv:1412.6980) of softmax regression over batches [S, B]."""
+    """Runs Adam (Kingma and Ba 2014, arXiv:1412.6980) on softmax regression over index batches [S, B]."""
 
     def step(index: Any, state: tuple) -> tuple:
         indices, rate = batches[index], rates[index]
-        weight, bias, *moments = state
+        kernel, bias, *moments = state
         x = ops.take(features, indices, axis=0)
         target = ops.one_hot(ops.take(labels, indices, axis=0), bias.shape[0])
-        error = (ops.softmax(ops.matmul(x, weight) + bias) - target) / ops.cast(ops.shape(x)[0], "float32")
+        error = (ops.softmax(ops.matmul(x, kernel) + bias) - target) / ops.cast(ops.shape(x)[0], "float32")
         gradients = (ops.matmul(ops.transpose(x), error), ops.sum(error, axis=0))
         means = [BETA1 * m + (1.0 - BETA1) * g for m, g in zip(moments[:2], gradients, strict=True)]
         squares = [BETA2 * v + (1.0 - BETA2) * g * g for v, g in zip(moments[2:], gradients, strict=True)]
-        weight, bias = (
+        kernel, bias = (
             value - rate * m / (ops.sqrt(v) + EPSILON)
-            for value, m, v in zip((weight, bias), means, squares, strict=True)
+            for value, m, v in zip((kernel, bias), means, squares, strict=True)
         )
-        return (weight, bias, *means, *squares)
+        return (kernel, bias, *means, *squares)
 
     return ops.fori_loop(0, batches.shape[0], step, state)
 
@@ -130,16 +144,23 @@ def knn(
     temperature: float = 0.1,
     batch_size: int = 500,
 ) -> float:
-    """Test accuracy in percent of a weighted k-NN (Wu et al. 2018, arXiv:1805.01978, section 3.4).
+    """Computes the test accuracy of a weighted k-NN (Wu et al. 2018, arXiv:1805.01978, section 3.4).
 
-    The k training features of the largest cosine vote for their class with weight exp(cosine / T).
+    The k training features with the largest cosines vote for their classes with weights exp(cosine / T).
 
     Args:
-        x_train, x_test: features float32 [N, D].
-        y_train, y_test: classes int [N], from 0.
-        k: neighbours.
-        temperature: T.
-        batch_size: test features at a time.
+        x_train, x_test: features, float32 [N, D].
+        y_train, y_test: classes, int [N], from 0.
+        k: number of neighbours; all training features if there are fewer.
+        temperature: T, above 0.
+        batch_size: test features per batch.
+
+    Returns:
+        The accuracy in percent.
+
+    Example:
+        >>> knn(np.eye(2), np.array([0, 1]), np.array([[3.0, 1.0]]), np.array([0]), k=1)
+        100.0
     """
     indices, cosines = nearest(x_train, x_test, k, batch_size)
     weights = np.exp(cosines / temperature)
@@ -152,15 +173,21 @@ def knn(
 def nearest(
     bank: np.ndarray, queries: np.ndarray, k: int, batch_size: int = 500
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k features of largest cosine with each query, the nearest first.
+    """Finds the k features with the largest cosine to each query.
 
     Args:
-        bank, queries: features float32 [N, D] and [Q, D].
-        k: neighbours, at most N.
-        batch_size: queries at a time.
+        bank: features to search, float32 [N, D].
+        queries: features, float32 [Q, D].
+        k: number of neighbours; N if it is larger.
+        batch_size: queries per batch.
 
     Returns:
-        Their indices into the bank, int [Q, k], and cosines [Q, k].
+        Indices into `bank`, int64 [Q, k], and cosines, float32 [Q, k], the nearest first.
+
+    Example:
+        >>> indices, cosines = nearest(np.eye(3), np.array([[1.0, 2.0, 0.0]]), k=2)
+        >>> indices.tolist(), cosines.round(2).tolist()
+        ([[1, 0]], [[0.89, 0.45]])
     """
     k = min(k, len(bank))
     bank, queries = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (bank, queries))

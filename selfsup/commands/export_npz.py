@@ -1,4 +1,4 @@
-"""Writes any dataset, TFDS's included, as an .npz that runs without TensorFlow read."""
+"""The command `export_npz`: writes a dataset as an .npz file, which can be read without TensorFlow."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from selfsup.utils.files import replacing
 from selfsup.utils.options import Option
 
 ABOUT = """\
-Writes a dataset as an .npz with x_train, y_train, x_test and y_test.
+Writes a dataset as an .npz file with the arrays x_train, y_train, x_test and y_test.
 
   python experiments/export_npz.py --dataset=cifar10 --out=cifar10.npz"""
 
@@ -26,7 +26,7 @@ OWN = {
 
 
 def execute(values: dict[str, Any], _: dict[str, Any]) -> int:
-    """Loads and writes; nothing half-written stays behind."""
+    """Executes the command with its own flags; returns the exit status."""
     out = Path(values["out"])
     data = load_dataset(values["dataset"], values["data_dir"])
     try:

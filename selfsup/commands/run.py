@@ -1,4 +1,4 @@
-"""One run: pre-train a siamese network without negative pairs, probe it, record it."""
+"""The command `run`: pre-trains a siamese network without negative pairs, probes it and records it."""
 
 import sys
 from collections.abc import Sequence
@@ -18,35 +18,35 @@ STATUS_DIVERGED = 3
 RUN_OPTIONS = ("tensorboard", "checkpoint_minutes", "overwrite", "devices", "machine", "coordinator")
 
 ABOUT = """\
-Pre-trains a siamese network without negative pairs, then probes its encoder.
+Pre-trains a siamese network without negative pairs, then probes its backbone.
 
   python experiments/run.py --method=directpred --ema       the report's setting, on CIFAR-10
   python experiments/run.py --preset=quick                  two minutes on two cores, no data needed
   KERAS_BACKEND=jax python experiments/run.py ...           the same on JAX"""
 
 OWN = {
-    "preset": (Option("scale, which other flags refine", str, choices=tuple(PRESETS)), "paper"),
-    "experiment": (Option("a cell of the report's tables, by name", str), None),
-    "list": (Option("print the experiments with their published accuracy", bool), False),
+    "preset": (Option("defaults of the other flags", str, choices=tuple(PRESETS)), "paper"),
+    "experiment": (Option("an experiment of the report by name, see --list", str), None),
+    "list": (Option("print the experiments and their published accuracies", bool), False),
     "workdir": (Option("folder of the run", str, "runs/NAME-FINGERPRINT/SEED"), None),
-    "checkpoint_minutes": (Option("minutes between two checkpoints in an epoch", float, low=0), 10.0),
-    "overwrite": (Option("delete what the workdir holds of a run, and start again", bool), False),
-    "devices": (Option("devices that share the batches: all, or a number (of each machine)", str), "1"),
-    "machine": (Option("I/N: the I-th of N machines that make the run together (JAX)", str), None),
-    "coordinator": (Option("HOST:PORT of the first machine, as the others reach it", str), None),
-    "tensorboard": (Option("write the scalars for TensorBoard as well, in the workdir", bool), False),
+    "checkpoint_minutes": (Option("minutes between two checkpoints inside an epoch", float, low=0), 10.0),
+    "overwrite": (Option("delete a run that the workdir holds, and start again", bool), False),
+    "devices": (Option("number of devices per machine that share the batches, or all", str), "1"),
+    "machine": (Option("I/N for the I-th of N machines that share the run (JAX)", str), None),
+    "coordinator": (Option("HOST:PORT of machine 1, as the others reach it", str), None),
+    "tensorboard": (Option("also write the scalars for TensorBoard, in the workdir", bool), False),
 }
 
 
 def list_experiments() -> None:
-    """Prints the registry: name, published accuracy in percent, source."""
+    """Prints all experiments: name, published accuracies in percent, and source."""
     for name, experiment in EXPERIMENTS.items():
-        figures = [f for f in (experiment.published, experiment.published_reused) if f is not None]
-        print(f"{name:36}{' / '.join(f'{f:g} %' for f in figures) or '-':17}{experiment.source}")
+        published = [x for x in (experiment.published, experiment.published_reused) if x is not None]
+        print(f"{name:36}{' / '.join(f'{x:g} %' for x in published) or '-':17}{experiment.source}")
 
 
 def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
-    """Runs what the flags say; returns the exit status."""
+    """Executes the command with its own flags and the given `Config` fields; returns the exit status."""
     if values["list"]:
         list_experiments()
         return 0
@@ -55,14 +55,14 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
         print("note: byol without EMA is simsiam")
     train = import_train()
     workdir = Path(values["workdir"] or config.default_workdir)
-    chosen = {name: values[name] for name in RUN_OPTIONS}
+    options = {name: values[name] for name in RUN_OPTIONS}
     try:
-        result = train.run(config, workdir, **chosen)
+        result = train.run(config, workdir, **options)
     except Interrupted as stop:
         print(f"\n{stop}; the same command resumes from the last checkpoint in {workdir}", file=sys.stderr)
         return stop.status
     if parse_share("machine", values["machine"] or "1/1")[0] > 0:
-        return STATUS_DIVERGED if result.diverged else 0  # the first machine has the records
+        return STATUS_DIVERGED if result.diverged else 0  # machine 1 reports the result
     if result.diverged:
         print(f"error: {DIVERGED}; lower --learning_rate. See {workdir}", file=sys.stderr)
         return STATUS_DIVERGED
@@ -73,7 +73,7 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
 
 
 def import_train() -> Any:
-    """`selfsup.training.run`, with one clear line where Keras has no backend."""
+    """Imports `selfsup.training.run`, or raises an `InputError` that says which package to install."""
     try:
         with cli.silent_stderr():
             from selfsup.training import run as train
@@ -86,12 +86,12 @@ def import_train() -> Any:
 
 
 def report(config: Config, accuracy: dict[str, float], collapsed: bool) -> None:
-    """Prints the accuracies."""
+    """Prints the test accuracies in percent, and whether the run collapsed."""
     print(f"test accuracy of {config.title} on {config.dataset}:")
     names = {
         "untrained_linear": "linear probe, untrained network",
         "linear": "linear probe, last epoch",
-        "linear_reused": "linear probe on the re-used projector block",
+        "linear_reused": "linear probe on the reused projector block",
         "knn": "weighted k-NN",
     }
     for key, name in names.items():

@@ -23,6 +23,12 @@ class Dataset:
         x_train, x_test: images, uint8 [N, 32, 32, 3] in [0, 255].
         y_train, y_test: classes, int64 [N], from 0.
         note: what loading changed, as text; "" for nothing.
+
+    Example:
+        >>> images, labels = np.full((4, 32, 32, 3), 51, np.uint8), np.array([0, 1, 2, 2])
+        >>> data = Dataset("mine", images, labels, images, labels)
+        >>> data.classes, data.mean, data.std
+        (3, (0.2, 0.2, 0.2), (1.0, 1.0, 1.0))
     """
 
     name: str
@@ -45,7 +51,7 @@ class Dataset:
 
     @cached_property
     def classes(self) -> int:
-        """Number of classes."""
+        """Number of classes in the training labels."""
         return int(self.y_train.max()) + 1
 
     @cached_property
@@ -80,7 +86,7 @@ def load_dataset(name: str, data_dir: str | None = None) -> Dataset:
               `keras.datasets`, and optionally a text `note`;
             - the path of a folder with train/CLASS/*.png or *.jpg and test/CLASS/...;
             - the name of a TFDS dataset with images and labels.
-        data_dir: folder of prepared TFDS data; by default $TFDS_DATA_DIR or TFDS's own.
+        data_dir: folder of prepared TFDS data; by default $TFDS_DATA_DIR or TFDS' own.
 
     Raises:
         InputError: the dataset does not exist or cannot be read as labelled images.
@@ -104,7 +110,7 @@ def load_dataset(name: str, data_dir: str | None = None) -> Dataset:
 def _read_npz(path: Path) -> tuple[Arrays, str]:
     layout = f"expected {', '.join(KEYS)} in the layout of keras.datasets"
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             missing = [key for key in KEYS if key not in file]
             if missing:
                 raise InputError(f"{path} has no {', '.join(missing)}; {layout}")
@@ -114,7 +120,7 @@ def _read_npz(path: Path) -> tuple[Arrays, str]:
         raise InputError(f"no file {path}; check --dataset") from None
     except InputError:
         raise
-    except Exception as error:  # NumPy and zipfile raise a dozen kinds on damaged files
+    except Exception as error:  # NumPy and zipfile raise many types on damaged files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path} cannot be read as an .npz of arrays ({reason}); create it again") from None
     for images, labels, split in ((*arrays[:2], "train"), (*arrays[2:], "test")):

@@ -94,5 +94,5 @@ def _read_image(path: Path) -> Image.Image:
         with Image.open(path) as image:
             image.load()
             return image
-    except Exception:  # Pillow raises a dozen kinds on damaged files
+    except Exception:  # Pillow raises many types on damaged files
         raise InputError(f"{path} is not a readable image; repair or remove it") from None

@@ -11,7 +11,7 @@ import numpy as np
 from selfsup.data.folders import Arrays, to_rgb
 from selfsup.utils.errors import InputError
 
-THREE_WAYS = (
+OTHER_WAYS = (
     "pass a prepared copy as --data_dir, or an .npz file or image folder as --dataset=PATH, "
     "or use the built-in --dataset=shapes"
 )
@@ -40,11 +40,11 @@ def read_tfds(name: str, data_dir: str | None, size: int) -> tuple[Arrays, str]:
         import tensorflow_datasets as tfds
     except ImportError:
         raise InputError(
-            f"dataset {name!r} needs tensorflow-datasets, which is not installed; {THREE_WAYS}"
+            f"dataset {name!r} needs tensorflow-datasets, which is not installed; {OTHER_WAYS}"
         ) from None
     logging.getLogger("absl").setLevel(logging.ERROR)
     if name.split("/")[0].split(":")[0] not in tfds.list_builders(with_community_datasets=False):
-        raise InputError(f"dataset {name!r} is not one of TFDS' datasets; {THREE_WAYS}")
+        raise InputError(f"dataset {name!r} is not one of TFDS' datasets; {OTHER_WAYS}")
     builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
     if not {"image", "label"} <= set(builder.info.features):
         raise InputError(
@@ -54,13 +54,13 @@ def read_tfds(name: str, data_dir: str | None, size: int) -> tuple[Arrays, str]:
         where = builder.data_path
         if not _online():
             raise InputError(
-                f"dataset {name!r} is not in {where} and cannot be downloaded without a network; {THREE_WAYS}"
+                f"dataset {name!r} is not in {where} and cannot be downloaded without a network; {OTHER_WAYS}"
             )
         try:
             builder.download_and_prepare()
         except Exception as error:  # manual download, full disk, lost connection: many types
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise InputError(f"TFDS could not prepare {name!r}: {reason}; {THREE_WAYS}") from None
+            raise InputError(f"TFDS could not prepare {name!r}: {reason}; {OTHER_WAYS}") from None
     splits = ["train", next((s for s in ("test", "validation") if s in builder.info.splits), None)]
     if "train" not in builder.info.splits or splits[1] is None:
         raise InputError(f"dataset {name!r} has no train and test splits, only {list(builder.info.splits)}")

@@ -1,4 +1,4 @@
-"""Backbones as arguments: Keras models or factories of them, copies as targets, and in stock layers."""
+"""Backbones given by the user, their copies for the target, and their export to stock Keras layers."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
@@ -12,10 +12,10 @@ Backbone: TypeAlias = keras.Model | Callable[[], keras.Model]
 
 
 def make_backbone(given: Backbone) -> keras.Model:
-    """The model itself, or what its factory makes.
+    """Returns a user's backbone, which is given as a model or as a function that returns one.
 
     Raises:
-        InputError: it is no Keras model with one input of images and one output [B, D].
+        InputError: it is not a built Keras model from images [B, H, W, 3] to features [B, D].
     """
     model = given if isinstance(given, keras.Model) else given()
     if not isinstance(model, keras.Model) or not model.built:
@@ -23,17 +23,17 @@ def make_backbone(given: Backbone) -> keras.Model:
             f"backbone must be a built keras.Model or a function that returns one, not {model!r}"
         )
     if any(variable.path.startswith("predictor/") for variable in model.weights):
-        raise InputError("backbone must have no layer named predictor: that name tells W_p from the rest")
+        raise InputError("backbone must not have a layer named predictor, the name that identifies W_p")
     if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.output_shape) != 2:
         raise InputError(
             f"backbone must map images [B, H, W, 3] to features [B, D], not {model.input_shape} to "
-            f"{model.output_shape}; for keras.applications give include_top=False, pooling='avg'"
+            f"{model.output_shape}; for keras.applications pass include_top=False, pooling='avg'"
         )
     return model
 
 
 def target_copy(model: keras.Model, name: str) -> keras.Model:
-    """A copy of the model with weights of its own, which have the same values."""
+    """Returns a copy of the model whose weights are separate variables with the same values."""
     copy = keras.models.clone_model(model)
     copy.name = name
     copy.set_weights(model.get_weights())
@@ -41,7 +41,7 @@ def target_copy(model: keras.Model, name: str) -> keras.Model:
 
 
 def batch_norms(*models: keras.Model) -> Iterator[keras.layers.BatchNormalization]:
-    """All batch norms in the models, nested ones included."""
+    """Yields all batch norm layers of the models, including nested models."""
     for model in models:
         for layer in model.layers:
             if isinstance(layer, keras.Model):
@@ -51,12 +51,12 @@ def batch_norms(*models: keras.Model) -> Iterator[keras.layers.BatchNormalizatio
 
 
 def in_stock_layers(model: keras.Model, name: str | None = None, policy: str = "float32") -> keras.Model:
-    """The same network with Keras' own layers alone, which loads without this package.
+    """Returns a copy of a model with Keras' own layers only, which loads without this package.
 
     Args:
-        model: functional; its weights are copied.
-        name: of the new model.
-        policy: dtype policy of all its layers.
+        model: a functional model.
+        name: name of the copy, by default the model's.
+        policy: dtype policy of all layers of the copy.
     """
 
     def stock(layer: keras.layers.Layer) -> Any:

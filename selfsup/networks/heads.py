@@ -1,4 +1,4 @@
-"""The MLP heads: projector and predictor."""
+"""The heads: projector and predictor."""
 
 from typing import Any
 
@@ -19,18 +19,22 @@ def mlp(
     dtype: Any = "float32",
     output: int = PROJECTION,
 ) -> keras.Sequential:
-    """A head [B, inputs] -> [B, output]: blocks of Dense 512 - BN - ReLU, then Dense without bias.
+    """Builds a head, [B, inputs] -> [B, output]: blocks of Dense 512 - BN - ReLU, then Dense without bias.
 
-    The hidden Dense layers have a bias, their BN neither gamma nor beta (report section 4 and the code of
-    its authors). With `layers_count` 1 it is a single matrix, the linear predictor; the last layer is
-    called "output" in every case.
+    The hidden Dense layers have a bias and the BN layers have no gamma or beta (report section 4 and its
+    authors' code). With `layers_count=1` the head is a single matrix, the linear predictor. The last layer is
+    always named "output".
 
     Args:
-        inputs: D of the input.
-        layers_count: Dense layers in all.
-        name: name of the model and first part of its variables' paths.
+        inputs: size of the input vectors.
+        layers_count: number of Dense layers.
+        name: name of the model, with which the paths of its variables begin.
         dtype: dtype policy of all layers.
-        output: D of the output.
+        output: size of the output vectors.
+
+    Example:
+        >>> mlp(16, 2, "projector").output_shape
+        (None, 128)
     """
     head = keras.Sequential([keras.Input((inputs,))], name=name)
     for index in range(1, layers_count):

@@ -19,16 +19,20 @@ def resnet18(
     dtype: Any = "float32",
     name: str = "backbone",
 ) -> keras.Model:
-    """The backbone: normalised images float32 [B, H, W, 3] -> features [B, 8 * width].
+    """Builds the backbone: normalised images, float32 [B, H, W, 3] -> features [B, 8 * width].
 
-    Convolutions without bias, He-normal by fan-out; BN of momentum 0.9 and epsilon 1e-5 (the choices of
-    Tian et al.'s PyTorch code; He et al. 2015, arXiv:1512.03385, for the architecture).
+    The architecture is that of He et al. 2015 (arXiv:1512.03385). As in Tian et al.'s PyTorch code, the
+    convolutions have no bias and He-normal weights by fan-out; BN has momentum 0.9 and epsilon 1e-5.
 
     Args:
         width: channels of the first stage; the others have 2, 4 and 8 times as many. 64 is ResNet-18.
         image_shape: height, width and channels.
         dtype: dtype policy of all layers.
-        name: name of the model and first part of its variables' paths.
+        name: name of the model, with which the paths of its variables begin.
+
+    Example:
+        >>> resnet18(width=16).input_shape
+        (None, 32, 32, 3)
     """
 
     def conv(x: Any, channels: int, size: int, strides: int, layer: str) -> Any:

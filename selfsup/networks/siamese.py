@@ -1,4 +1,4 @@
-"""The networks of a method: online backbone and projector, their target, and the predictor."""
+"""The networks of a method: backbone and projector, their target copies, and the predictor."""
 
 from dataclasses import dataclass
 
@@ -13,12 +13,12 @@ from selfsup.networks.heads import PROJECTION, mlp
 from selfsup.networks.resnet import resnet18
 
 PREDICTOR = "predictor"
-"""Name of the predictor, and first part of the paths of its variables."""
+"""Name of the predictor, with which the paths of its variables begin."""
 
 
 @dataclass(frozen=True)
 class Networks:
-    """Online network (backbone, projector), its moving average or None, and the predictor W_p."""
+    """The online network (backbone, projector), the predictor, and the target; None without EMA."""
 
     backbone: keras.Model
     projector: keras.Sequential
@@ -28,11 +28,11 @@ class Networks:
 
 
 def build_networks(config: Config, backbone: Backbone | None = None) -> Networks:
-    """Builds all networks of a config; the target starts as a copy of the online network.
+    """Builds all networks of a config. The target starts as a copy of the online network.
 
     Args:
-        config: method, width, projector and precision.
-        backbone: a functional Keras model or a function that makes one; default ResNet-18.
+        config: the config.
+        backbone: see `SiameseModel`.
 
     Raises:
         InputError: the backbone does not map images to features [B, D].
@@ -54,11 +54,10 @@ def build_networks(config: Config, backbone: Backbone | None = None) -> Networks
         target_head = projector("target_projector")
         _freeze(target, target_head)
         for layer in batch_norms(target, target_head):
-            layer.momentum = 1.0  # its own passes leave the moving statistics alone: the EMA averages them
-        copies = ((target, online), (target_head, head))
-        for copy, original in copies:
-            for mine, theirs in zip(copy.weights, original.weights, strict=True):
-                mine.assign(ops.convert_to_numpy(theirs))  # a buffer of its own
+            layer.momentum = 1.0  # only the EMA changes the moving statistics, not the target's forward pass
+        for copy, original in ((target, online), (target_head, head)):
+            for target_weight, weight in zip(copy.weights, original.weights, strict=True):
+                target_weight.assign(ops.convert_to_numpy(weight))  # by NumPy, so that no buffer is shared
     predictor = mlp(PROJECTION, METHODS[resolved.method].predictor_layers, PREDICTOR)
     if not resolved.trains_predictor:
         _freeze(predictor)
@@ -69,7 +68,7 @@ def build_networks(config: Config, backbone: Backbone | None = None) -> Networks
 
 
 def _freeze(*models: keras.Model) -> None:
-    """No gradients, but batch statistics: `model.trainable = False` would switch BN to inference."""
+    """Stops gradients but not batch statistics; `model.trainable = False` would put BN in inference mode."""
     for model in models:
         for variable in model.trainable_variables:
             variable.trainable = False

@@ -1,4 +1,4 @@
-"""The training images as a layer, so that no step waits for the host."""
+"""The training images on the device."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ from keras import ops
 
 
 class ImageStore(keras.layers.Layer):
-    """Images kept on the device as uint8 [N, H, W, 3]; called with indices [B] it gives a batch.
+    """Keeps images, uint8 [N, H, W, 3], on the device, so that no step waits for the host.
 
-    The images are a variable, so that no step waits for the host, but no part of the saved model.
+    The images are a variable that is not saved with the model.
     """
 
     def __init__(self, images: np.ndarray) -> None:
@@ -25,10 +25,11 @@ class ImageStore(keras.layers.Layer):
         self.built = True
 
     def call(self, indices: Any) -> Any:
+        """Returns the images [B, H, W, 3] with the indices, int [B]."""
         return ops.take(self.images, indices, axis=0)
 
     def save_own_variables(self, store: Any) -> None:
-        """Saves nothing: the images are data."""
+        """Saves nothing, because the images are data."""
 
     def load_own_variables(self, store: Any) -> None:
         """Loads nothing."""

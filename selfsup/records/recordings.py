@@ -1,4 +1,4 @@
-"""The recordings of a training: `eigenspace.npz` and `log.csv`."""
+"""The recordings of a training run: `eigenspace.npz` and `log.csv`."""
 
 import csv
 from dataclasses import dataclass, fields
@@ -18,7 +18,7 @@ LOG_FIELDS = ("epoch", "loss", "embedding_std", "effective_rank", "asymmetry")
 
 @dataclass(frozen=True)
 class Eigenspaces:
-    """The eigenspaces of F and W_p at R moments of a training, in order. D is 128.
+    """The eigenspaces of F and W_p at R moments of a training run, in order. D is 128.
 
     Values are NaN if they do not exist: F before training, or matrices that are no longer finite.
 
@@ -107,9 +107,9 @@ def read_eigenspaces(workdir: str | Path) -> Eigenspaces:
     if not path.is_file():
         raise InputError(f"no {EIGENSPACES} in {workdir}; pass the folder of a run")
     try:
-        with np.load(path) as arrays:
+        with path.open("rb") as file, np.load(file) as arrays:  # NumPy leaves damaged files open
             return Eigenspaces(**arrays)
-    except Exception as error:  # NumPy and zipfile raise a dozen kinds on damaged files
+    except Exception as error:  # NumPy and zipfile raise many types on damaged files
         raise InputError(f"{path} is not a recording of eigenspaces ({error})") from None
 
 

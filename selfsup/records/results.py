@@ -29,7 +29,7 @@ class Result:
         seconds: wall time of `load` (data, network), `compile`, `steps`, `callbacks` (log, progress),
             `records` (eigenspaces, encoder), `checkpoints`, `probe` (including features), `knn`, `other`,
             and `total`.
-        images_per_second: training speed, without the first step.
+        images_per_second: training speed, without the first execution, which compiles.
         parameters: number of trainable parameters of the online network and predictor.
         environment: backend, device, precision, versions.
         dataset: name, sizes, `mean`, `std` and `fingerprint`.

@@ -1,4 +1,4 @@
-"""The claims of the paper, and what our runs say of each: holds, does not hold, or undecided."""
+"""The claims of the paper, each judged by our runs: holds, does not hold, or undecided."""
 
 import json
 import math
@@ -15,15 +15,20 @@ from selfsup.reproduction.tables import REUSED, Cell
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 CONFIDENCE = 0.95
 CLOSE = 1.0
-"""Points within which an accuracy counts as the same."""
+"""Difference in points within which two accuracies count as equal."""
 
 
 class Sample(Protocol):
-    """Accuracies in percent by their mean, standard deviation (of the sample) and number."""
+    """Accuracies in percent: their mean, sample standard deviation and number."""
 
-    mean: float | None
-    std: float | None
-    n: int
+    @property
+    def mean(self) -> float: ...
+
+    @property
+    def std(self) -> float: ...
+
+    @property
+    def n(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -37,17 +42,22 @@ class Published:
 
 @dataclass(frozen=True)
 class Verdict:
-    """HOLDS, FAILS or UNDECIDED, and the figures that it stands on."""
+    """HOLDS, FAILS or UNDECIDED, with the numbers that support it."""
 
     verdict: str
     evidence: str
 
 
 def welch_interval(a: Sample, b: Sample) -> tuple[float, float]:
-    """The 95 % interval of mean(a) - mean(b), both normal with variances of their own (Welch 1947).
+    """Returns the 95 % interval of mean(a) - mean(b) for normal samples with unequal variances (Welch 1947).
 
     Raises:
-        ValueError: one of them has less than two values.
+        ValueError: one of them has fewer than two values.
+
+    Example:
+        >>> low, high = welch_interval(Published(85.0, 0.5, 5), Published(84.0, 0.5, 5))
+        >>> print(f"{low:.2f} to {high:.2f}")
+        0.27 to 1.73
     """
     if min(a.n, b.n) < 2:
         raise ValueError(f"an interval needs two values of each, not {a.n} and {b.n}")
@@ -63,7 +73,7 @@ def welch_interval(a: Sample, b: Sample) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Difference:
-    """One cell's mean minus another's (or a published one's) lies in an interval, in points."""
+    """Checks that one cell's mean minus another's (or a published one) lies in an interval, in points."""
 
     cell: str
     other: str | Published
@@ -72,12 +82,12 @@ class Difference:
     other_name: str = ""
 
     def judge(self, cells: Mapping[str, Cell], paper_scale: bool) -> Verdict:
-        """Holds if all of the Welch interval lies inside, does not hold if all of it lies outside."""
+        """Holds if the whole Welch interval lies inside, does not hold if all of it lies outside."""
         a = cells[self.cell]
         b = cells[self.other] if isinstance(self.other, str) else self.other
         text = f"{self.cell} - {self.other_name or self.other}"
         for cell in (a, b):
-            if not cell.n:
+            if isinstance(cell, Cell) and not cell.n:
                 return Verdict(UNDECIDED, f"{text}: {_reason(cell)}")
         text += f" = {a.mean - b.mean:+.2f}"
         if isinstance(b, Published) and not paper_scale:
@@ -97,37 +107,37 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Fate:
-    """All runs of a cell collapse by the fixed rule, or none does."""
+class CollapseCheck:
+    """Checks that all runs of a cell collapse by the fixed rule, or that none does."""
 
     cell: str
     collapses: bool
 
     def judge(self, cells: Mapping[str, Cell], paper_scale: bool) -> Verdict:
-        """Undecided where runs disagree, failed, are too short to be judged, or less than two."""
+        """Undecided if runs disagree, have failed, are too short to tell, or are fewer than two."""
         cell = cells[self.cell]
-        fates = cell.collapsed
-        if not fates:
+        outcomes = cell.collapsed
+        if not outcomes:
             return Verdict(UNDECIDED, f"{self.cell}: {_reason(cell)}")
-        if None in fates:
+        if None in outcomes:
             return Verdict(UNDECIDED, f"{self.cell}: too short to tell a collapse")
-        evidence = f"{self.cell}: {sum(fates)} of {len(fates)} collapsed"
+        evidence = f"{self.cell}: {outcomes.count(True)} of {len(outcomes)} collapsed"
         if cell.failures:
             return Verdict(UNDECIDED, f"{evidence}, {len(cell.failures)} failed")
-        if len(fates) < 2 or len(set(fates)) > 1:
+        if len(outcomes) < 2 or len(set(outcomes)) > 1:
             return Verdict(UNDECIDED, evidence)
-        return Verdict(HOLDS if fates[0] == self.collapses else FAILS, evidence)
+        return Verdict(HOLDS if outcomes[0] == self.collapses else FAILS, evidence)
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the paper and the checks that it comes down to."""
+    """A statement of the paper and the checks that it amounts to."""
 
     text: str
-    checks: tuple[Difference | Fate, ...]
+    checks: tuple[Difference | CollapseCheck, ...]
 
     def judge(self, cells: Mapping[str, Cell], paper_scale: bool) -> tuple[str, list[Verdict]]:
-        """Holds if all checks do, does not hold if one does not; with the verdict of each check."""
+        """Holds if all checks hold, does not hold if one does not. Returns the verdict of each check, too."""
         verdicts = [check.judge(cells, paper_scale) for check in self.checks]
         found = {verdict.verdict for verdict in verdicts}
         return next((word for word in (FAILS, UNDECIDED) if word in found), HOLDS), verdicts
@@ -158,11 +168,11 @@ def claims() -> tuple[Claim, ...]:
     without = ("simsiam", "simsiam_symmetric", "directpred_noema", "directcopy_noema", "sgd_noema")
     return (
         Claim("Symmetric W_p helps BYOL", (_above("byol_symmetric", "byol"),)),
-        Claim("Symmetric SimSiam collapses", (Fate("simsiam_symmetric", collapses=True),)),
+        Claim("Symmetric SimSiam collapses", (CollapseCheck("simsiam_symmetric", collapses=True),)),
         Claim(
-            "Learning rates and weight decay of its own rescue symmetric SimSiam",
+            "A separate learning rate and weight decay for the predictor rescue symmetric SimSiam",
             (
-                Fate("simsiam_symmetric_tuned", collapses=False),
+                CollapseCheck("simsiam_symmetric_tuned", collapses=False),
                 _above("simsiam_symmetric_tuned", "simsiam_symmetric"),
             ),
         ),
@@ -184,12 +194,12 @@ def claims() -> tuple[Claim, ...]:
             (_above("directpred", "sgd"), _above("directpred_noema", "sgd_noema")),
         ),
         Claim(
-            "Weight decay on the predictor alone keeps symmetric SimSiam alive",
-            (Fate("simsiam_symmetric_decay_predictor", collapses=False),),
+            "Weight decay on the predictor only keeps symmetric SimSiam from collapsing",
+            (CollapseCheck("simsiam_symmetric_decay_predictor", collapses=False),),
         ),
         Claim(
             "Without any weight decay symmetric SimSiam collapses",
-            (Fate("simsiam_symmetric_decay_none", collapses=True),),
+            (CollapseCheck("simsiam_symmetric_decay_none", collapses=True),),
         ),
         Claim(
             "The deeper projector does not help",

@@ -1,7 +1,9 @@
-"""The grid of runs behind the report: what there is to do, and doing it one run at a time."""
+"""The grid of runs behind the report: which runs there are, and how each one stands."""
 
 import json
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,13 +11,12 @@ from typing import Any
 from selfsup.config import Config
 from selfsup.records.results import DIVERGED, Result, read_result
 from selfsup.records.workdir import CONFIG, check_workdir
-from selfsup.reproduction.registry import EXPERIMENTS, PARTS, canonical, make_config
+from selfsup.reproduction.registry import EXPERIMENTS, SECTIONS, canonical, make_config
 from selfsup.utils.errors import InputError
 from selfsup.utils.files import replacing
 from selfsup.utils.options import parse_share
 
 RUNS, FAILURE = "runs", "failure.json"
-REPORT, PAGE = "REPORT.md", "report.html"
 
 
 @dataclass(frozen=True)
@@ -40,33 +41,34 @@ class Job:
         return "interrupted" if (self.workdir / CONFIG).exists() else "missing"
 
 
-def experiments_of(parts: Iterable[str]) -> tuple[str, ...]:
-    """The experiments to run for parts of the report (or experiments by name), each once.
+def experiments_of(sections: Iterable[str]) -> tuple[str, ...]:
+    """Returns the experiments to run for sections of the report (or experiments by name), each once.
 
     Raises:
-        InputError: a name is neither.
+        InputError: a name is neither a section nor an experiment.
     """
-    chosen = []
-    for name in parts:
-        if name not in PARTS and name not in EXPERIMENTS:
+    chosen: list[str] = []
+    for name in sections:
+        if name not in SECTIONS and name not in EXPERIMENTS:
             raise InputError(
-                f"{name!r} is not a part of the report ({', '.join(PARTS)}) nor an experiment (run.py --list)"
+                f"{name!r} is neither a section of the report ({', '.join(SECTIONS)}) nor an experiment "
+                "(`selfsup run --list`)"
             )
-        chosen += PARTS[name].experiments if name in PARTS else (name,)
+        chosen += SECTIONS[name].experiments if name in SECTIONS else (name,)
     return tuple(dict.fromkeys(canonical(name) for name in chosen))
 
 
 def plan(
-    preset: str, parts: Iterable[str], seeds: int, out: Path, overrides: Mapping[str, Any] | None = None
+    preset: str, sections: Iterable[str], seeds: int, out: Path, overrides: Mapping[str, Any] | None = None
 ) -> list[Job]:
-    """The runs of a grid, all experiments with seed 0 first, then with seed 1, ...
+    """Returns the runs of a grid: all experiments with seed 0, then all with seed 1, and so on.
 
     Raises:
-        InputError: an unknown name, a bad value, or `out` holds runs of other settings.
+        InputError: an unknown name, an invalid value, or `out` holds runs with other settings.
     """
     jobs = []
     for seed in range(seeds):
-        for experiment in experiments_of(parts):
+        for experiment in experiments_of(sections):
             config = make_config(preset, experiment, seed=seed, **(overrides or {}))
             job = Job(experiment, config, out / RUNS / experiment / str(seed))
             check_workdir(job.workdir, config)
@@ -75,32 +77,55 @@ def plan(
 
 
 def shard(jobs: Sequence[Job], which: str) -> list[Job]:
-    """Every n-th of the jobs, from the i-th on, for `which` = "i/n", i from 1: n shards make the whole.
+    """Returns every n-th job, starting with the i-th, where `which` is "i/n" and i counts from 1.
 
     Raises:
-        InputError: `which` is not written so.
+        InputError: `which` does not have this form.
     """
     index, count = parse_share("shard", which)
     return list(jobs[index::count])
 
 
-def execute(jobs: Sequence[Job], runner: Callable[[Job], str | None]) -> dict[Job, str]:
-    """Runs what has not finished; a failure is kept in the job's folder and does not stop the rest.
+def execute(
+    jobs: Sequence[Job],
+    runner: Callable[[Job], str | None],
+    workers: int = 1,
+    stop: Callable[[BaseException], None] = lambda _: None,
+) -> dict[Job, str]:
+    """Makes the runs that have not finished. A failure is recorded in the job's folder; the rest continue.
 
     Args:
         jobs: the runs.
-        runner: makes a run and returns None, or the reason why it could not.
+        runner: makes a run and returns None, or the reason why it failed. What it raises stops the grid.
+        workers: how many runs are made at a time, each in a thread.
+        stop: called with the exception that stops the grid, an interruption for example, before the runs
+            under way are waited for.
 
     Returns:
-        The jobs that gave no accuracy, with their reasons, those that had diverged before included.
+        The jobs without an accuracy and the reasons, including those that diverged earlier.
     """
-    failed = {}
-    for job in jobs:
-        if job.state != "finished":
+
+    stopped = threading.Event()
+
+    def make(job: Job) -> None:
+        if stopped.is_set():
+            return
+        try:
             _keep_failure(job.workdir, runner(job))
-        if (reason := failure_of(job.workdir)) is not None:
-            failed[job] = reason
-    return failed
+        except BaseException:
+            stopped.set()
+            raise
+
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for made in as_completed([pool.submit(make, job) for job in jobs if job.state != "finished"]):
+                made.result()
+        except BaseException as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            stop(error)
+            raise
+    reasons = {job: failure_of(job.workdir) for job in jobs}
+    return {job: reason for job, reason in reasons.items() if reason is not None}
 
 
 def _keep_failure(workdir: Path, reason: str | None) -> None:
@@ -113,7 +138,7 @@ def _keep_failure(workdir: Path, reason: str | None) -> None:
 
 
 def failure_of(workdir: Path) -> str | None:
-    """Why the run in a folder gave no accuracy, or None where it gave one or has not ended."""
+    """Returns why the run in a folder has no accuracy; None if it has one or has not ended."""
     result = read_result(workdir)
     if result is not None:
         return DIVERGED if result.diverged else None
@@ -123,7 +148,7 @@ def failure_of(workdir: Path) -> str | None:
 
 @dataclass(frozen=True)
 class Run:
-    """The records of a run in the folder of a grid; `result` is None where it has not finished."""
+    """The records of a run in the folder of a grid; `result` is None if it has not finished."""
 
     experiment: str
     seed: int
@@ -133,7 +158,7 @@ class Run:
 
 
 def collect(out: Path) -> list[Run]:
-    """All runs in the folder of a grid, by experiment in the registry's order, then by seed.
+    """Returns all runs in the folder of a grid, ordered by experiment as in the registry, then by seed.
 
     Raises:
         InputError: a record is damaged.

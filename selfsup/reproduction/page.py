@@ -38,14 +38,14 @@ blockquote {{ margin: 1rem 0; padding: 0.5rem 1rem; background: #fff1d6; border-
 
 
 def to_html(text: str, folder: Path) -> str:
-    """A page that opens from disk without a network: the Markdown `text`, its figures inside as SVG.
+    """Converts Markdown to a page that opens from disk without a network, with figures embedded as SVG.
 
     Args:
-        text: with images as paths of PNG files in `folder`; an SVG of the same name lies beside each.
-        folder: where the paths start.
+        text: Markdown whose images are paths of PNG files in `folder`, each beside an SVG of the same name.
+        folder: base of the paths.
     """
 
-    def inline(match: re.Match) -> str:
+    def inline(match: re.Match[str]) -> str:
         svg = (folder / match[1]).with_suffix(".svg").read_bytes()
         return f'src="data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"'
 

@@ -1,57 +1,78 @@
-"""The runs of a grid in processes of their own, one after the other, and how far they are."""
+"""The runs of a grid, each in its own process, and their progress."""
 
-import ctypes
 import os
-import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from selfsup.records.results import read_result
 from selfsup.reproduction import grid
+from selfsup.reproduction.slots import Slot
 from selfsup.utils.clock import duration
-from selfsup.utils.interrupts import Interrupted
+from selfsup.utils.interrupts import STOP_AT_EOF, Interrupted
+from selfsup.utils.status import StatusLine
 
 ROOT = Path(__file__).resolve().parents[2]
 LOG = "run.log"
 
 
 class Processes:
-    """Makes the runs of a grid by run.py; what each prints is kept in its folder, in run.log.
+    """Makes the runs of a grid with `selfsup run`. The output of each is kept in its folder, in run.log.
 
     Args:
         jobs: the runs.
-        preset, overrides: flags that all of them share.
+        preset: preset of all runs.
+        overrides: fields of `Config` set for all runs.
+        slots: shares of the machine; so many runs are made side by side.
     """
 
-    def __init__(self, jobs: Sequence[grid.Job], preset: str, overrides: Mapping[str, Any]) -> None:
+    def __init__(
+        self, jobs: Sequence[grid.Job], preset: str, overrides: Mapping[str, Any], slots: Sequence[Slot]
+    ) -> None:
         self.jobs = jobs
         self.flags = [f"--preset={preset}", *(f"--{name}={value}" for name, value in overrides.items())]
-        self.todo = sum(job.state != "finished" for job in jobs)
-        self.seconds: list[float] = []
+        self._slots = len(slots)
+        self._free: SimpleQueue[Slot] = SimpleQueue()
+        for slot in slots:
+            self._free.put(slot)
+        self._running: dict[grid.Job, subprocess.Popen[str]] = {}
+        self._stopping = False
+        self._progress = _Progress(sum(job.state != "finished" for job in jobs), len(slots))
 
     def run(self) -> dict[grid.Job, str]:
-        """Makes what is missing; returns the jobs that gave no accuracy, with their reasons."""
-        print(f"{len(self.jobs)} runs, {len(self.jobs) - self.todo} of them finished before", flush=True)
-        return grid.execute(self.jobs, self._make)
+        """Makes the missing runs. Returns the jobs without an accuracy and the reasons.
+
+        Raises:
+            Interrupted: a signal arrived. It was passed on to the runs, which have saved their state.
+        """
+        finished = sum(job.state == "finished" for job in self.jobs)
+        print(f"{len(self.jobs)} runs, {finished} of them already finished", flush=True)
+        return grid.execute(self.jobs, self._make, self._slots, self._stop)
+
+    def _stop(self, reason: BaseException) -> None:
+        """Passes a signal on to the runs under way."""
+        self._stopping = True
+        for process in list(self._running.values()):
+            process.send_signal(reason.signum if isinstance(reason, Interrupted) else signal.SIGTERM)
 
     def _make(self, job: grid.Job) -> str | None:
-        title = f"[{len(self.seconds) + 1}/{self.todo}] {job.experiment}, seed {job.seed}"
-        began = time.perf_counter()
-        reason = self._process(job, title)
-        self.seconds.append(time.perf_counter() - began)
-        left = (self.todo - len(self.seconds)) * sum(self.seconds) / len(self.seconds)
+        slot, began = self._free.get(), time.perf_counter()
+        reason = self._process(job, slot)
+        self._free.put(slot)
+        if self._stopping:
+            raise Interrupted(signal.SIGTERM)
         outcome = f"failed: {reason}" if reason else _outcome(job)
-        text = f"{title}: {outcome}, {duration(self.seconds[-1])}; about {duration(left)} left"
-        print(f"\r{text}\033[K" if sys.stdout.isatty() else text, flush=True)
+        self._progress.finished(job, outcome, time.perf_counter() - began)
         return reason
 
-    def _process(self, job: grid.Job, title: str) -> str | None:
-        """Runs one job to its end; None, or why it gave no result."""
+    def _process(self, job: grid.Job, slot: Slot) -> str | None:
+        """Runs one job to its end. Returns None, or why it failed."""
         job.workdir.mkdir(parents=True, exist_ok=True)
         flags = [f"--experiment={job.experiment}", f"--seed={job.seed}", f"--workdir={job.workdir}"]
         command = [sys.executable, "-m", "selfsup", "run", *self.flags, *flags]
@@ -60,27 +81,24 @@ class Processes:
             (job.workdir / LOG).open("a") as log,
             subprocess.Popen(
                 command,
+                stdin=subprocess.PIPE,  # closed when this process ends, however it ends
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
-                env=_environment(),
-                start_new_session=True,  # Ctrl-C reaches the grid alone, which passes it on once
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                env=_environment(slot),
+                start_new_session=True,  # Ctrl-C reaches only the grid, which passes it on once
             ) as process,
         ):
-            try:
-                for line in process.stdout:
-                    log.write(line)
-                    log.flush()
-                    last = line.strip() or last
-                    if sys.stdout.isatty():
-                        room = shutil.get_terminal_size().columns - 1
-                        print(f"\r{f'{title}: {last}'[:room]}\033[K", end="", flush=True)
-            except Interrupted as stop:
-                process.send_signal(stop.signum)
-                log.write(process.stdout.read())
-                process.wait()
-                raise
+            slot.pin(process.pid)
+            self._running[job] = process
+            assert process.stdout is not None
+            for line in process.stdout:
+                log.write(line)
+                log.flush()
+                last = line.strip() or last
+                if not self._stopping:
+                    self._progress.show(job, last)
+        del self._running[job]
         if process.returncode < 0:
             return f"ended by {signal.Signals(-process.returncode).name}"
         if read_result(job.workdir) is not None:
@@ -88,17 +106,41 @@ class Processes:
         return f"{last.removeprefix('error: ')} (exit status {process.returncode}, see {job.workdir / LOG})"
 
 
+class _Progress:
+    """Shows the last line of every run, and a line for each that ends; can be called from any thread."""
+
+    def __init__(self, todo: int, side_by_side: int) -> None:
+        self.todo, self.side_by_side = todo, side_by_side
+        self.seconds: list[float] = []
+        self._last: dict[grid.Job, str] = {}
+        self._line, self._lock = StatusLine(), threading.Lock()
+
+    def show(self, job: grid.Job, text: str) -> None:
+        with self._lock:
+            self._last[job] = text
+            gap = " | "
+            room = (self._line.room + len(gap)) // len(self._last) - len(gap)
+            runs = (f"{job.experiment}, seed {job.seed}: {text}" for job, text in self._last.items())
+            self._line.show(gap.join(text[:room].ljust(room) for text in runs))
+
+    def finished(self, job: grid.Job, outcome: str, seconds: float) -> None:
+        with self._lock:
+            self._last.pop(job, None)
+            self.seconds.append(seconds)
+            done, rounds = len(self.seconds), (self.todo - len(self.seconds)) / self.side_by_side
+            self._line.finish(
+                f"[{done}/{self.todo}] {job.experiment}, seed {job.seed}: {outcome}, {duration(seconds)}; "
+                f"about {duration(rounds * sum(self.seconds) / done)} left"
+            )
+
+
 def _outcome(job: grid.Job) -> str:
     result = read_result(job.workdir)
+    assert result is not None
     return f"{result.accuracy['linear']:.2f} %" + (", collapsed" if result.collapsed else "")
 
 
-def _environment() -> dict[str, str]:
-    """This process' environment, with this package first on the module path, installed or not."""
+def _environment(slot: Slot) -> dict[str, str]:
+    """Returns the environment of a run, with this package first on the module path."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-
-
-def _die_with_parent() -> None:
-    """Ends the run when the grid is killed, so that no two runs ever share a folder (Linux)."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    return {**os.environ, **slot.environment, "PYTHONPATH": os.pathsep.join(paths), STOP_AT_EOF: "1"}

@@ -1,4 +1,4 @@
-"""Where figures come from, and whether their scale is the paper's."""
+"""How the numbers of a report were made, and whether at the paper's scale."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -9,11 +9,11 @@ from selfsup.reproduction.registry import PRESETS, make_config
 
 PAPER_IMAGES = {"train": 50_000, "test": 10_000, "classes": 10}
 _WHERE = ("dataset", "precision")
-"""Settings on which two runs of the same scale may differ."""
+"""Settings that may differ between runs of the same scale."""
 
 
 def preset_of(result: Result) -> str | None:
-    """The preset that a run had, judged by its settings; None for settings of its own."""
+    """Returns the preset that matches the settings of a run, or None."""
     config = Config(**result.config)
     found = config.to_dict()
     for preset in PRESETS:
@@ -24,7 +24,7 @@ def preset_of(result: Result) -> str | None:
 
 
 def is_paper_scale(results: Iterable[Result]) -> bool:
-    """Whether all runs (at least one) have the paper's settings, on data of CIFAR-10's sizes."""
+    """Whether all runs (at least one) have the paper's settings, and data of the size of CIFAR-10."""
     results = list(results)
     return bool(results) and all(
         preset_of(result) == "paper"
@@ -34,11 +34,11 @@ def is_paper_scale(results: Iterable[Result]) -> bool:
 
 
 def describe_scale(results: Iterable[Result]) -> str:
-    """Preset, width, epochs, batch and data in words."""
+    """Describes preset, width, epochs, batch size and data as text."""
     return "; ".join(
         _values(results, fact)
         for fact in (
-            lambda r: f"preset {preset_of(r) or 'none (settings of its own)'}",
+            lambda r: f"preset {preset_of(r) or 'none (custom settings)'}",
             lambda r: f"width {r.config['width']}",
             lambda r: f"{r.config['epochs']} epochs",
             lambda r: f"batch {r.config['batch_size']}",
@@ -48,7 +48,7 @@ def describe_scale(results: Iterable[Result]) -> str:
 
 
 def describe_origin(results: Iterable[Result]) -> str:
-    """Hardware, versions and commit in words."""
+    """Describes hardware, versions and commit as text."""
     return "; ".join(
         _values(results, fact)
         for fact in (
@@ -75,5 +75,5 @@ def _versions(result: Result) -> dict[str, str]:
 
 
 def _values(results: Iterable[Result], fact: Callable[[Result], Any]) -> str:
-    """The fact of every run, each value once."""
+    """Lists the distinct values of a fact over the runs."""
     return " or ".join(dict.fromkeys(str(fact(result)) for result in results))

@@ -24,18 +24,18 @@ PRESETS: dict[str, dict[str, Any]] = {
         "probe_untrained": True,
     },
 }
-"""Scales of a run: the report's own, CIFAR-10 for a CPU, and one that needs no data.
+"""Scales of a run: the paper's, CIFAR-10 for a CPU, and one that needs no data.
 
-`quick` has a higher rate and a faster target, for it takes 468 steps where the report takes 39,000.
+`quick` has a higher learning rate and a faster target, because it takes 468 steps instead of 39,000.
 """
 
-_TWO_LAYERS = {
+_TWO_LAYERS: dict[str, dict[str, Any]] = {
     "byol": {"method": "byol"},
     "byol_symmetric": {"method": "byol", "symmetric": True},
     "simsiam": {"method": "simsiam"},
     "simsiam_symmetric": {"method": "simsiam", "symmetric": True},
 }
-_LARGE_RATES = {"learning_rate": 0.2, "predictor_learning_rate": 2.0, "weight_decay": 0.0}
+_LARGE_RATES: dict[str, Any] = {"learning_rate": 0.2, "predictor_learning_rate": 2.0, "weight_decay": 0.0}
 _DECAY_PREDICTOR = {**_LARGE_RATES, "predictor_weight_decay": 4e-4}
 _DECAY_NONE = {**_LARGE_RATES, "predictor_weight_decay": 0.0}
 _ONE_LAYER = ("directpred", "directcopy", "sgd")
@@ -54,38 +54,38 @@ _SETTINGS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Part:
-    """A part of the report: its heading and the experiments whose runs it shows, in the order of its rows."""
+class Section:
+    """A section of the report: its heading, and the experiments of its rows in order."""
 
     title: str
     experiments: tuple[str, ...]
 
 
-PARTS: dict[str, Part] = {
-    "table1": Part(
+SECTIONS: dict[str, Section] = {
+    "table1": Section(
         "Table 1: the two-layer predictor, with and without symmetric W_p and EMA",
         ("byol_symmetric", "byol", "simsiam_symmetric", "simsiam"),
     ),
-    "figure4": Part(
-        "Figure 4: symmetric SimSiam with learning rates and weight decay of its own",
+    "figure4": Section(
+        "Figure 4: symmetric SimSiam with separate learning rate and weight decay for the predictor",
         ("simsiam_symmetric_tuned",),
     ),
-    "figure5": Part(
+    "figure5": Section(
         "Figure 5: the direct rules and their SGD baseline, with and without EMA",
         (*_ONE_LAYER, *(f"{name}_noema" for name in _ONE_LAYER)),
     ),
-    "freq5": Part("DirectPred with W_p set at every fifth step only", ("directpred_freq5",)),
-    "table2": Part("Table 2: the deeper projector", ("directpred_deep", "sgd_deep")),
-    "weight_decay": Part(
-        "Weight decay: on the predictor alone, and none at all",
+    "freq5": Section("DirectPred with W_p set only every fifth step", ("directpred_freq5",)),
+    "table2": Section("Table 2: the deeper projector", ("directpred_deep", "sgd_deep")),
+    "weight_decay": Section(
+        "Weight decay: on the predictor only, and none",
         tuple(f"{name}_decay_{where}" for where in ("predictor", "none") for name in _TWO_LAYERS),
     ),
 }
-"""The parts of the report that runs fill, in its order."""
+"""The sections of the report that need runs, in order."""
 
 
 def canonical(experiment: str) -> str:
-    """The first experiment with the same settings: one run serves both names."""
+    """Returns the first experiment with the same settings: one run serves both names."""
     return next(name for name, settings in _SETTINGS.items() if settings == _SETTINGS[experiment])
 
 
@@ -94,10 +94,13 @@ _IDENTITY = ("method", "ema", "symmetric", "freq", "projector_layers")
 
 @dataclass(frozen=True)
 class Experiment:
-    """The fields of `Config` that define a cell of the report's tables, and its published figures.
+    """The fields of `Config` that define a cell of the report's tables, and its published accuracy.
 
-    `published` and `published_reused` are CIFAR-10 test accuracies in percent (None: not published),
-    the second with the probe on the re-used projector block; `source` says where they stand.
+    Attributes:
+        settings: values of `Config` fields.
+        published: CIFAR-10 test accuracy in percent, or None if not published.
+        published_reused: the same with the probe on the reused projector block.
+        source: where the values were published.
     """
 
     settings: Mapping[str, Any]
@@ -125,10 +128,14 @@ EXPERIMENTS: Mapping[str, Experiment] = _experiments()
 
 
 def make_config(preset: str = "paper", experiment: str | None = None, **overrides: Any) -> Config:
-    """A config from a scale, a named experiment, and fields set by hand, which beat the preset.
+    """Returns the config of a preset and a named experiment. `overrides` take precedence over the preset.
 
     Raises:
-        InputError: an unknown name, a bad value, or a field set against the experiment that fixes it.
+        InputError: an unknown name, an invalid value, or an override of a field that the experiment fixes.
+
+    Example:
+        >>> make_config("lite", "directpred", seed=1).width
+        16
     """
     if preset not in PRESETS:
         raise InputError(f"preset must be one of {', '.join(PRESETS)}, not {preset!r}")

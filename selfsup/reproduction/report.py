@@ -1,22 +1,25 @@
 """`REPORT.md` and the self-contained `report.html` from the records of a grid."""
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from selfsup import collapse
 from selfsup.analysis import plots
 from selfsup.records.recordings import read_eigenspaces, read_log
+from selfsup.records.results import RESULT
+from selfsup.reproduction import figures
 from selfsup.reproduction.claims import claims
-from selfsup.reproduction.grid import PAGE, REPORT, Run, collect
+from selfsup.reproduction.grid import FAILURE, RUNS, Run, collect
 from selfsup.reproduction.page import to_html
 from selfsup.reproduction.provenance import describe_origin, describe_scale, is_paper_scale
-from selfsup.reproduction.registry import EXPERIMENTS, PARTS, canonical
+from selfsup.reproduction.registry import EXPERIMENTS, SECTIONS, canonical
 from selfsup.reproduction.tables import HEADER, REUSED, Cell, make_cells, table_rows
 from selfsup.utils.clock import duration
-from selfsup.utils.files import replacing
+from selfsup.utils.files import locked, replacing
 
-FIGURES = "figures"
-EIGENSPACE_FIGURES = {
+REPORT, PAGE, LOCK, FIGURES = "REPORT.md", "report.html", ".lock", "figures"
+EIGENSPACE_FIGURES: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
     "table1": {
         "figure2": ("Figure 2: BYOL, without and with symmetric W_p", ("byol", "byol_symmetric")),
         "figure3": ("Figure 3: SimSiam, without and with symmetric W_p", ("simsiam", "simsiam_symmetric")),
@@ -31,20 +34,50 @@ EIGENSPACE_FIGURES = {
 }
 NOTES = {
     "table2": "The report calls its model DirectPred, but the published code tests for a name that its "
-    "configuration does not have, and trains the predictor by SGD: so the published figures stand beside "
-    "both, `directpred_deep` and `sgd_deep`.",
+    "configuration does not have, and trains the predictor by SGD. The published figures are therefore shown "
+    "beside both, `directpred_deep` and `sgd_deep`.",
 }
 RULES = f"""\
-A claim *holds* if, for each of its checks, the Welch 95 % interval of the difference of means lies wholly
-inside what is asked, and *does not hold* if for one it lies wholly outside. Where a check is about collapses,
-all runs must agree with it, or all contradict it. Otherwise, and with fewer than two seeds, it is
-*undecided*. To *reach* is to be at most 1 point below. A run has collapsed if, after at least
-{collapse.MIN_EPOCHS} epochs, the effective rank of F is below {collapse.RANK:g} or the embedding std below
-{collapse.STD:g}, both as means over the epoch.
+A claim *holds* if, for each of its checks, the Welch 95 % interval of the difference of means lies entirely
+inside the required range. It *does not hold* if the interval of one check lies entirely outside. Where a
+check is about collapses, all runs must agree with it, or all contradict it. Otherwise, and with fewer than
+two seeds, the claim is *undecided*. To *reach* means to be at most 1 point below. A run has collapsed if,
+after at least {collapse.MIN_EPOCHS} epochs, the effective rank of F is below {collapse.RANK:g} or the
+embedding std below {collapse.STD:g}, both as means over the epoch.
 
 In the tables, *ours* is the linear probe, *k-NN* a weighted k-NN on the backbone's features, and *rank of F*
 the effective rank, a mean over the last epoch; all are means over the seeds. Eigenspaces and training curves
-are those of an experiment's first seed that has an accuracy."""
+show an experiment's first seed that has an accuracy."""
+
+
+def write_report(out: Path, planned: Iterable[str], force: bool = False) -> None:
+    """Writes REPORT.md and report.html with every section that has a planned or finished experiment.
+
+    Processes that share the folder take turns. The page gets the time at which the records were read, so
+    that a run that ends in the meantime counts as missing.
+
+    Args:
+        out: folder of the grid.
+        planned: experiments to show, even without a run.
+        force: whether to write the report even if it already contains all records.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out / LOCK, wait=True):
+        if force or not _up_to_date(out):
+            (out / LOCK).touch()
+            read = (out / LOCK).stat().st_mtime_ns
+            shown = {*planned, *(run.experiment for run in collect(out))}
+            sections = [name for name, section in SECTIONS.items() if shown & set(section.experiments)]
+            Report(out, sections).write()
+            os.utime(out / PAGE, ns=(read, read))
+    print(f"report: {out / REPORT} and {out / PAGE}")
+
+
+def _up_to_date(out: Path) -> bool:
+    """Whether the report is younger than every record."""
+    page = out / PAGE
+    records = [path for name in (RESULT, FAILURE) for path in out.glob(f"{RUNS}/*/*/{name}")]
+    return page.exists() and all(path.stat().st_mtime < page.stat().st_mtime for path in records)
 
 
 class Report:
@@ -52,11 +85,11 @@ class Report:
 
     Args:
         out: folder of a grid.
-        parts: which parts of the report to show, see `registry.PARTS`.
+        sections: which sections of the report to show, see `registry.SECTIONS`.
     """
 
-    def __init__(self, out: Path, parts: Sequence[str]) -> None:
-        self.out, self.parts = out, parts
+    def __init__(self, out: Path, sections: Sequence[str]) -> None:
+        self.out, self.sections = out, sections
         self.runs: dict[str, list[Run]] = {name: [] for name in EXPERIMENTS}
         for run in collect(out):
             self.runs[run.experiment].append(run)
@@ -78,7 +111,9 @@ class Report:
                 file.write(content)
 
     def _shown(self) -> list[Run]:
-        names = dict.fromkeys(canonical(name) for part in self.parts for name in PARTS[part].experiments)
+        names = dict.fromkeys(
+            canonical(name) for section in self.sections for name in SECTIONS[section].experiments
+        )
         return [run for name in names for run in self.runs[name]]
 
     def _blocks(self) -> Iterable[str]:
@@ -86,16 +121,17 @@ class Report:
         yield "## The paper's claims"
         yield self._claims()
         yield RULES
-        finished = [cell for cell in self._cells_of(self.parts) if cell.n]
+        finished = [cell for cell in self._cells_of(self.sections) if cell.n]
         if finished:
-            yield self._figure("accuracies", "Published accuracies and ours", plots.accuracy_dots(finished))
-        for part in self.parts:
-            yield from self._part(part)
+            yield self._figure("accuracies", "Published accuracies and ours", figures.accuracy_dots(finished))
+        for section in self.sections:
+            yield from self._section(section)
         failed = [run for run in self._shown() if run.failure]
         if failed:
             yield "## Runs without an accuracy"
             yield table(
-                ("experiment", "seed", "reason"), ((r.experiment, str(r.seed), r.failure) for r in failed)
+                ("experiment", "seed", "reason"),
+                ((r.experiment, str(r.seed), str(r.failure)) for r in failed),
             )
 
     def _heading(self) -> Iterable[str]:
@@ -110,8 +146,8 @@ class Report:
             yield (
                 f"> **These accuracies are no reproduction of the published ones.** They come from: {scale}. "
                 "The published ones come from ResNet-18 of width 64, 100 epochs, batch 128, on CIFAR-10. "
-                "Differences from published values compare unlike things; compare the rows with each other. "
-                "A verdict says what these runs show, at their scale, and no more."
+                "Do not compare them with the published values; compare the rows with each other. "
+                "A verdict says what these runs show at their scale, and no more."
             )
         seconds = sum(result.seconds["total"] for result in self.results)
         yield f"{len(self.results)} finished runs, {duration(seconds)} in all."
@@ -125,35 +161,35 @@ class Report:
         column = "verdict" if paper_scale else "verdict at this scale"
         return table(("claim", column, "figures, in points"), rows)
 
-    def _cells_of(self, parts: Iterable[str]) -> list[Cell]:
-        names = dict.fromkeys(name for part in parts for name in PARTS[part].experiments)
+    def _cells_of(self, sections: Iterable[str]) -> list[Cell]:
+        names = dict.fromkeys(name for section in sections for name in SECTIONS[section].experiments)
         return [cell for cell in self.cells.values() if cell.name.removesuffix(REUSED) in names]
 
-    def _part(self, part: str) -> Iterable[str]:
-        yield f"## {PARTS[part].title}"
-        if part in NOTES:
-            yield NOTES[part]
-        cells = self._cells_of([part])
-        cells.sort(key=lambda cell: PARTS[part].experiments.index(cell.name.removesuffix(REUSED)))
+    def _section(self, section: str) -> Iterable[str]:
+        yield f"## {SECTIONS[section].title}"
+        if section in NOTES:
+            yield NOTES[section]
+        cells = self._cells_of([section])
+        cells.sort(key=lambda cell: SECTIONS[section].experiments.index(cell.name.removesuffix(REUSED)))
         yield table(
             (*HEADER, "source of the published value"),
             ((*row, cell.source) for row, cell in zip(table_rows(cells), cells, strict=True)),
         )
-        runs = {name: self._first(name) for name in PARTS[part].experiments}
-        runs = {name: run for name, run in runs.items() if run}
+        names = SECTIONS[section].experiments
+        runs = {name: run for name in names if (run := self._first(name)) is not None}
         if not runs:
             return
         results = [r.result for name in runs for r in self.runs[canonical(name)] if r.result]
         yield f"<small>{describe_scale(results)}. {describe_origin(results)}.</small>"
-        if part == "figure5":
+        if section == "figure5":
             yield self._bars()
-        for name, (title, rows) in EIGENSPACE_FIGURES.get(part, {}).items():
+        for name, (title, rows) in EIGENSPACE_FIGURES.get(section, {}).items():
             recorded = {row: read_eigenspaces(runs[row].workdir) for row in rows if row in runs}
             if recorded:
                 yield self._figure(name, title, plots.eigenspaces(recorded))
         if len(runs) > 1:
             logs = {name: read_log(run.workdir) for name, run in runs.items()}
-            yield self._figure(f"{part}_curves", "Training curves", plots.training_curves(logs))
+            yield self._figure(f"{section}_curves", "Training curves", plots.training_curves(logs))
 
     def _first(self, experiment: str) -> Run | None:
         return next((r for r in self.runs[canonical(experiment)] if r.result and not r.result.diverged), None)
@@ -161,7 +197,9 @@ class Report:
     def _bars(self) -> str:
         names = {"DirectPred": "directpred", "DirectCopy": "directcopy", "SGD": "sgd"}
         groups = {title: (self.cells[name], self.cells[f"{name}_noema"]) for title, name in names.items()}
-        return self._figure("figure5", PARTS["figure5"].title, plots.accuracy_bars(groups, ("EMA", "no EMA")))
+        return self._figure(
+            "figure5", SECTIONS["figure5"].title, figures.accuracy_bars(groups, ("EMA", "no EMA"))
+        )
 
     def _figure(self, name: str, title: str, figure: plots.Figure) -> str:
         plots.save(figure, self.out / FIGURES / name, ("png", "svg"))

@@ -1,5 +1,6 @@
-"""The cells of the tables: what was published beside what our runs gave."""
+"""The cells of the tables: published accuracies beside ours."""
 
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,19 +14,19 @@ REUSED = "_reused"
 
 @dataclass(frozen=True)
 class Cell:
-    """A test accuracy: published, and ours over the seeds.
+    """A test accuracy: the published one, and ours over several seeds.
 
     Attributes:
-        name: the experiment; with "_reused" behind it where the probe stands on the re-used projector block.
-        published: in percent, or None.
-        source: where it stands.
-        values: ours in percent, one per finished run that did not diverge.
-        knn: accuracy of the weighted k-NN on the backbone's features in percent, of the same runs; none
-            for the re-used block.
-        ranks: effective rank of F, mean over the last epoch, of the same runs.
-        collapsed: per finished run, whether the fixed rule calls it collapsed; None where it is too short
-            to be judged.
-        failures: why a run gave no accuracy, one line each.
+        name: the experiment, with the suffix "_reused" if the probe uses the reused projector block.
+        published: in percent, or None if not published.
+        source: where it was published.
+        values: ours in percent, one per run that finished without diverging.
+        knn: accuracy of the weighted k-NN on the backbone's features in percent, for the same runs; empty
+            for the reused block.
+        ranks: effective rank of F, mean over the last epoch, for the same runs.
+        collapsed: per finished run, whether it has collapsed (see `collapse`); None if it is too short to
+            tell.
+        failures: why runs have no accuracy, one line each.
     """
 
     name: str
@@ -42,13 +43,14 @@ class Cell:
         return len(self.values)
 
     @property
-    def mean(self) -> float | None:
-        return statistics.fmean(self.values) if self.values else None
+    def mean(self) -> float:
+        """In percent; NaN without a run."""
+        return statistics.fmean(self.values) if self.values else math.nan
 
     @property
-    def std(self) -> float | None:
-        """Of the sample, with n - 1; None below two runs."""
-        return _deviation(self.values)
+    def std(self) -> float:
+        """Sample standard deviation (n - 1); NaN with fewer than two runs."""
+        return statistics.stdev(self.values) if self.n > 1 else math.nan
 
     @property
     def difference(self) -> float | None:
@@ -57,7 +59,7 @@ class Cell:
 
 
 def make_cells(experiment: str, results: Iterable[Result] = (), failures: Sequence[str] = ()) -> list[Cell]:
-    """The cell of an experiment and, with a deeper projector, that of the re-used projector block."""
+    """Returns the cell of an experiment and, with a deeper projector, that of the reused projector block."""
     entry = EXPERIMENTS[experiment]
     results = list(results)
     failures = (*failures, *(DIVERGED for r in results if r.diverged))
@@ -73,9 +75,9 @@ def make_cells(experiment: str, results: Iterable[Result] = (), failures: Sequen
             experiment + suffix,
             published,
             entry.source,
-            values=tuple(result.accuracy[probe] for result in finished),
-            knn=() if suffix else tuple(result.accuracy["knn"] for result in finished),
-            ranks=tuple(result.monitor["effective_rank"] for result in finished),
+            values=_known(result.accuracy[probe] for result in finished),
+            knn=() if suffix else _known(result.accuracy["knn"] for result in finished),
+            ranks=_known(result.monitor["effective_rank"] for result in finished),
             collapsed=collapsed,
             failures=failures,
         )
@@ -84,7 +86,7 @@ def make_cells(experiment: str, results: Iterable[Result] = (), failures: Sequen
 
 
 def table_rows(cells: Iterable[Cell]) -> list[tuple[str, ...]]:
-    """Texts under `HEADER`, a row per cell; "-" where there is nothing."""
+    """Returns the texts under `HEADER`, one row per cell; "-" stands for a missing value."""
     return [
         (
             cell.name,
@@ -93,7 +95,7 @@ def table_rows(cells: Iterable[Cell]) -> list[tuple[str, ...]]:
             "-" if cell.difference is None else f"{cell.difference:+.2f}",
             _spread(cell.knn),
             _spread(cell.ranks),
-            _fate(cell),
+            _collapsed(cell),
         )
         for cell in cells
     ]
@@ -102,16 +104,16 @@ def table_rows(cells: Iterable[Cell]) -> list[tuple[str, ...]]:
 HEADER = ("experiment", "published, %", "ours, %", "difference", "k-NN, %", "rank of F", "collapsed")
 
 
+def _known(values: Iterable[float | None]) -> tuple[float, ...]:
+    return tuple(value for value in values if value is not None)
+
+
 def _spread(values: Sequence[float]) -> str:
-    """The mean, and the standard deviation of the sample where there is one."""
+    """Formats the mean and, from two values on, the sample standard deviation."""
     if not values:
         return "-"
-    deviation = _deviation(values)
-    return f"{statistics.fmean(values):.2f}" + ("" if deviation is None else f" ± {deviation:.2f}")
-
-
-def _deviation(values: Sequence[float]) -> float | None:
-    return statistics.stdev(values) if len(values) > 1 else None
+    deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.2f}{deviation}"
 
 
 def _ours(cell: Cell) -> str:
@@ -120,8 +122,8 @@ def _ours(cell: Cell) -> str:
     return "; ".join(texts) or "not run"
 
 
-def _fate(cell: Cell) -> str:
-    judged = [fate for fate in cell.collapsed if fate is not None]
+def _collapsed(cell: Cell) -> str:
+    judged = [outcome for outcome in cell.collapsed if outcome is not None]
     if judged:
         return f"{sum(judged)} of {len(judged)}"
     return "too short to tell" if cell.collapsed else "-"

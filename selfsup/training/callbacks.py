@@ -1,4 +1,4 @@
-"""What a run writes while it trains."""
+"""Callbacks that write the records of a run."""
 
 import csv
 import sys
@@ -20,9 +20,9 @@ TIMING_FIELDS = ("epoch", "seconds", "images_per_second")
 
 
 class EpochLog(keras.callbacks.Callback):
-    """A row per epoch in `log.csv` and `timing.csv`, and the watch for collapse.
+    """Writes one row per epoch to `log.csv` and `timing.csv`, and warns of a collapse.
 
-    Both files are written anew from memory, so that they hold each epoch once whatever happened before.
+    Both files are rewritten as a whole, so that they hold each epoch once, even after an interruption.
     """
 
     def __init__(self, workdir: Path, images_per_epoch: int) -> None:
@@ -32,16 +32,16 @@ class EpochLog(keras.callbacks.Callback):
         self._rows: list[list[float]] = []
         self._times: list[list[float]] = []
         self._began = time.perf_counter()
-        self._before = 0.0
+        self._seconds_before = 0.0  # of this epoch, before an interruption
 
     @property
     def row(self) -> dict[str, float]:
-        """The last epoch's values, by `LOG_FIELDS`."""
+        """The last row of `log.csv`, by the names in `LOG_FIELDS`."""
         return dict(zip(LOG_FIELDS, self._rows[-1], strict=True))
 
     @property
     def collapsed(self) -> bool:
-        """By the rule of `selfsup.collapse.is_collapsed`, at the last epoch."""
+        """Whether the run has collapsed by the last epoch, see `selfsup.collapse.is_collapsed`."""
         if not self._rows:
             return False
         row = self.row
@@ -54,8 +54,8 @@ class EpochLog(keras.callbacks.Callback):
         self._began = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        seconds = self._before + time.perf_counter() - self._began
-        self._before = 0.0
+        seconds = self._seconds_before + time.perf_counter() - self._began
+        self._seconds_before = 0.0
         was_collapsed = self.collapsed
         asymmetry = eigenspace.asymmetry(self.model.predictor_weight())
         self._rows.append([epoch + 1, *(float(logs[name]) for name in LOG_FIELDS[1:-1]), float(asymmetry)])
@@ -72,17 +72,17 @@ class EpochLog(keras.callbacks.Callback):
             )
 
     def state(self) -> dict[str, np.ndarray]:
-        """All rows, and the seconds of the present epoch, for a checkpoint."""
+        """Returns all rows, and the seconds of the current epoch, for a checkpoint."""
         return {
             "rows": np.array(self._rows, np.float64).reshape(-1, len(LOG_FIELDS)),
             "times": np.array(self._times, np.float64).reshape(-1, len(TIMING_FIELDS)),
-            "epoch_seconds": np.array(self._before + time.perf_counter() - self._began),
+            "epoch_seconds": np.array(self._seconds_before + time.perf_counter() - self._began),
         }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Goes on from a checkpoint."""
+        """Restores what `state` returned."""
         self._rows, self._times = state["rows"].tolist(), state["times"].tolist()
-        self._before = float(state["epoch_seconds"])
+        self._seconds_before = float(state["epoch_seconds"])
 
     def _write(self) -> None:
         numbers = [[f"{value:.9g}" for value in row] for row in self._rows]
@@ -94,13 +94,12 @@ class EpochLog(keras.callbacks.Callback):
 
 
 class EigenspaceLog(keras.callbacks.Callback):
-    """Records the eigenspaces in `eigenspace.npz`: untrained, after epoch 1, every few from there, the last.
+    """Records eigenspaces in `eigenspace.npz`: untrained, after epoch 1 and every few after that, and last.
 
     Args:
         workdir: folder of the run.
         every: epochs between two recordings.
-        epochs: of the run.
-
+        epochs: epochs of the run.
     """
 
     def __init__(self, workdir: Path, every: int, epochs: int) -> None:
@@ -110,7 +109,7 @@ class EigenspaceLog(keras.callbacks.Callback):
 
     @property
     def recorded(self) -> Eigenspaces:
-        """What has been recorded; from `on_train_begin` on there is something."""
+        """The recordings so far, at least one after `on_train_begin`."""
         assert self._recorded is not None
         return self._recorded
 
@@ -128,11 +127,11 @@ class EigenspaceLog(keras.callbacks.Callback):
             self._write()
 
     def state(self) -> dict[str, np.ndarray]:
-        """What has been recorded, for a checkpoint."""
+        """Returns the recordings for a checkpoint."""
         return self.recorded.arrays()
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Goes on from a checkpoint."""
+        """Restores what `state` returned."""
         self._recorded = Eigenspaces(**state)
 
     def _write(self) -> None:
@@ -141,9 +140,9 @@ class EigenspaceLog(keras.callbacks.Callback):
 
 
 class TensorBoardLog(keras.callbacks.Callback):
-    """The rows of an `EpochLog` and what an `EigenspaceLog` records, as scalars for TensorBoard.
+    """Writes the rows of an `EpochLog` and the recordings of an `EigenspaceLog` as scalars for TensorBoard.
 
-    Stands behind both in the list of callbacks.
+    It must come after both in the list of callbacks.
 
     Raises:
         InputError: tensorboard is not installed.
@@ -154,7 +153,7 @@ class TensorBoardLog(keras.callbacks.Callback):
         try:
             from tensorboard.summary import Writer
         except ImportError:
-            raise InputError("--tensorboard needs a package more; pip install tensorboard") from None
+            raise InputError("tensorboard is not installed; pip install tensorboard") from None
         self.log, self.eigenspaces = log, eigenspaces
         self._open = lambda: Writer(str(workdir / TENSORBOARD))
 

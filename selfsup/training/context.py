@@ -1,4 +1,4 @@
-"""Where a run happens."""
+"""The execution context of a run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from selfsup.utils.interrupts import Interruption
 
 @dataclass(frozen=True)
 class Context:
-    """The folder, machines and devices of a run, its clock, and the signals that may stop it."""
+    """Folder, machines, devices and clock of a run, and the handler of signals that stop it."""
 
     workdir: Path
     machines: Machines

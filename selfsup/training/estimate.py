@@ -1,4 +1,4 @@
-"""How long runs will take on this machine, from a few training steps."""
+"""The time that runs will take on this machine, estimated from a few training steps."""
 
 import time
 from collections.abc import Iterable
@@ -13,13 +13,13 @@ from selfsup.model import SiameseModel
 
 STEPS = 10
 STARTUP = 30.0
-"""Seconds that a run spends before its first step and beside its steps (measured on two CPU cores)."""
+"""Seconds of a run outside of its steps and features (measured on two CPU cores)."""
 FEATURES = 0.11
-"""Share of a step's time that the features of as many images take for the probe (measured)."""
+"""Time to compute the probe's features of one batch, in training steps (measured)."""
 
 
-class _Ends(keras.callbacks.Callback):
-    """When each execution ended."""
+class _EndTimes(keras.callbacks.Callback):
+    """Records the time at the end of each execution."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,17 +30,17 @@ class _Ends(keras.callbacks.Callback):
 
 
 def step_seconds(config: Config, data: Dataset) -> float:
-    """Seconds of a training step, timed over ten of them after ten others."""
+    """Returns the seconds per training step, measured over ten steps after a warm-up of ten."""
     model = SiameseModel(config, data.x_train, data.mean, data.std)
     model.compile(steps_per_execution=STEPS)
-    ends = _Ends()
+    ends = _EndTimes()
     feed = batches(len(data.x_train), config.batch_size, config.seed)
     model.fit(feed, steps_per_epoch=2 * STEPS, shuffle=False, verbose=0, callbacks=[ends])
     return (ends.seconds[-1] - ends.seconds[-1 - STEPS if keras.backend.backend() == "jax" else 0]) / STEPS
 
 
 def total_seconds(configs: Iterable[Config]) -> float:
-    """Seconds of whole runs that share their data and network; steps with and without EMA are timed.
+    """Returns the seconds of runs with the same data and network. Steps with and without EMA are measured.
 
     Raises:
         InputError: the data cannot be used.

@@ -1,4 +1,4 @@
-"""What the encoder of a run knows: its features, linear probes and a weighted k-NN."""
+"""The evaluation of a run: linear probes and a weighted k-NN on features of the frozen backbone."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from selfsup.utils.clock import Clock
 
 
 def evaluate(config: Config, data: Dataset, trained: Pretrained, clock: Clock) -> dict[str, float | None]:
-    """Test accuracies in percent by name, see `Result.accuracy`; None where the run diverged."""
+    """Returns the test accuracies in percent by name, see `Result.accuracy`; None if training diverged."""
     model = trained.model
     probed = probed_model(model.backbone, model.projector, reuse=config.projector_layers > 2)
     names = (*probed.output, "knn")
@@ -31,7 +31,7 @@ def evaluate(config: Config, data: Dataset, trained: Pretrained, clock: Clock) -
 def _accuracies(
     probed: keras.Model, data: Dataset, config: Config, names: Sequence[str], clock: Clock
 ) -> dict[str, float]:
-    """Linear probes on outputs of `probed`, and "knn" on the backbone's."""
+    """Returns accuracies by name: "knn" on the backbone's features, others by a probe of that output."""
     with clock.phase("probe"):
         train, test = (probe.embed(probed, x, data.mean, data.std) for x in (data.x_train, data.x_test))
     train["knn"], test["knn"] = train["linear"], test["linear"]

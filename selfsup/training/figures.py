@@ -1,4 +1,4 @@
-"""The figures of one run, from its records."""
+"""The figures of a run, from its records."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from selfsup.records.workdir import CURVES_FIGURE, EIGENSPACE_FIGURE
 
 
 def draw(title: str, workdir: Path) -> list[Path]:
-    """Writes eigenspace.png and curves.png beside the records of a run; returns their paths."""
+    """Draws `eigenspace.png` and `curves.png` next to the records of a run, and returns their paths."""
     figures = {
         EIGENSPACE_FIGURE: plots.eigenspaces({title: read_eigenspaces(workdir)}),
         CURVES_FIGURE: plots.training_curves({title: read_log(workdir)}),

@@ -1,4 +1,4 @@
-"""The callbacks of a run as one list: each is timed, and a resumed run looks like one `fit`."""
+"""The callbacks of a run as one list that times each of them and spans several calls of `fit`."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ def _timed(hook: str) -> Callable[..., None]:
 
 
 class Timed(keras.callbacks.Callback):
-    """A callback whose hooks count to a phase of a clock."""
+    """Wraps a callback and adds the time of its hooks to a phase of a clock."""
 
     def __init__(self, callback: keras.callbacks.Callback, clock: Clock, phase: str) -> None:
         super().__init__()
@@ -38,17 +38,17 @@ class Timed(keras.callbacks.Callback):
 
 
 class RunCallbacks(keras.callbacks.CallbackList):
-    """Callbacks that see one training, whatever number of `fit` calls makes it.
+    """Callbacks for which several calls of `fit` are one training.
 
-    `on_train_begin` and `on_train_end` reach them once each, the latter by `end()`; batches of an epoch that
-    was interrupted keep their numbers.
+    `on_train_begin` and `on_train_end` are called once; `end()` calls the latter. The batches of an
+    interrupted epoch keep their numbers.
 
     Args:
-        callbacks: in their order.
-        epochs, steps: of the whole run, and of an epoch.
+        callbacks: the callbacks in the order of their calls.
+        epochs, steps: epochs of the run, and steps per epoch.
 
     Attributes:
-        offset: number of the first batch that the next `fit` sees of its first epoch.
+        offset: number of the first batch of the next `fit`, from 0.
     """
 
     def __init__(self, callbacks: Sequence[Timed], epochs: int, steps: int) -> None:
@@ -62,10 +62,10 @@ class RunCallbacks(keras.callbacks.CallbackList):
             super().on_train_begin(logs)
 
     def on_train_end(self, logs: Any = None) -> None:
-        """Nothing: another `fit` may follow."""
+        """Does nothing, because another `fit` may follow."""
 
     def end(self) -> None:
-        """The whole training has ended."""
+        """Ends the training: calls `on_train_end` of all callbacks."""
         if self._begun:
             super().on_train_end()
 

@@ -1,4 +1,4 @@
-"""The pre-training of a run: from its last checkpoint, or from scratch, to the last epoch."""
+"""The pre-training of a run, from its last checkpoint or from scratch to the last epoch."""
 
 import functools
 import math
@@ -15,11 +15,11 @@ from selfsup.data.batches import batches
 from selfsup.data.datasets import Dataset
 from selfsup.model import SiameseModel
 from selfsup.records import checkpoints
-from selfsup.records.checkpoints import Checkpoint, Identity
+from selfsup.records.checkpoints import Identity
 from selfsup.training.callbacks import EigenspaceLog, EpochLog, TensorBoardLog
+from selfsup.training.components import Components
 from selfsup.training.context import Context
 from selfsup.training.hooks import RunCallbacks, Timed
-from selfsup.training.parts import Parts
 from selfsup.training.progress import Progress
 from selfsup.training.resume import Checkpointer
 
@@ -27,15 +27,15 @@ STEPS_PER_EXECUTION = 10
 
 
 @dataclass(frozen=True)
-class Start:
-    """A model that is ready to train.
+class Setup:
+    """A model that is ready to train, and its callbacks.
 
     Attributes:
-        model: the siamese network, restored from the last checkpoint where there is one.
+        model: the siamese network, restored from the last checkpoint if there is one.
         untrained: the weights of its backbone before the first step.
-        done: steps done by earlier processes, of `steps` in all.
-        steps_per_epoch: the last partial batch of an epoch is dropped.
-        log, progress, checkpointer: callbacks with the last row, the pace, and whether the run diverged.
+        done, steps: steps completed before this process, and steps of the whole run.
+        steps_per_epoch: steps per epoch.
+        log, progress, checkpointer: the callbacks with the last row of the log, the speed and `diverged`.
         callbacks: all callbacks.
     """
 
@@ -52,13 +52,15 @@ class Start:
 
 @dataclass(frozen=True)
 class Pretrained:
-    """What pre-training leaves: the model, its untrained backbone's weights, and the last records.
+    """The result of pre-training.
 
     Attributes:
-        collapsed: by the rule of `selfsup.collapse`.
+        model: the trained siamese network.
+        untrained: the weights of its backbone before the first step.
+        collapsed: whether the run collapsed by the rule of `selfsup.collapse`.
         diverged: whether the loss or a variable stopped being finite.
-        monitor: the last row of the log.
-        images_per_second: without the first execution, which compiles.
+        monitor: the last row of the log, by the names in `LOG_FIELDS`.
+        images_per_second: training speed, without the first execution, which compiles.
     """
 
     model: SiameseModel
@@ -69,38 +71,34 @@ class Pretrained:
     images_per_second: float
 
 
-def start(
+def set_up(
     config: Config,
     data: Dataset,
     context: Context,
-    parts: Parts | None = None,
-    own: Sequence[keras.callbacks.Callback] = (),
+    components: Components,
+    user_callbacks: Sequence[keras.callbacks.Callback] = (),
     tensorboard: bool = False,
     checkpoint_minutes: float = 10.0,
-) -> Start:
-    """Builds model and callbacks and restores the last checkpoint.
+) -> Setup:
+    """Builds the model and the callbacks, and restores the last checkpoint.
 
     Args:
-        config, data, context: of the run.
-        parts: what is swapped.
-        own: the user's callbacks. They come after the records' and before the checkpoints'; one with
-            `state() -> dict of arrays` and `restore(state)` is kept in the checkpoints.
-        tensorboard: whether to write the scalars for TensorBoard as well.
-        checkpoint_minutes: minutes between two checkpoints inside an epoch.
+        config, data, context: config, dataset and execution context of the run.
+        components: the replaced components.
+        user_callbacks, tensorboard, checkpoint_minutes: see `selfsup.run`.
 
     Raises:
-        InputError: the checkpoints cannot be used, or TensorBoard is not installed.
+        InputError: the checkpoints cannot be used, or tensorboard is not installed.
     """
-    parts = parts or Parts()
     steps = len(data.x_train) // config.batch_size
-    identity = identity_of(config, data, parts)
+    identity = identity_of(config, data, components)
     checkpoint = checkpoints.latest(context.workdir, identity)
     log = EpochLog(context.workdir, steps * config.batch_size)
     eigenspaces = EigenspaceLog(context.workdir, config.record_every, config.epochs)
     progress = Progress(config.epochs, steps, config.batch_size)
     stateful: dict[str, Any] = {"log": log, "eigenspaces": eigenspaces, "progress": progress}
     stateful["clock"] = context.clock
-    for index, callback in enumerate(own):
+    for index, callback in enumerate(user_callbacks):
         if hasattr(callback, "state") and hasattr(callback, "restore"):
             stateful[f"callback {index} {type(callback).__name__}"] = callback
     checkpointer = Checkpointer(
@@ -113,53 +111,52 @@ def start(
     if tensorboard:
         timed["records"].append(TensorBoardLog(context.workdir, log, eigenspaces))
     ordered = [Timed(callback, context.clock, phase) for phase, group in timed.items() for callback in group]
-    ordered += [Timed(callback, context.clock, "callbacks") for callback in own]
+    ordered += [Timed(callback, context.clock, "callbacks") for callback in user_callbacks]
     ordered.append(Timed(checkpointer, context.clock, "checkpoints"))
-    model, untrained = _build(config, data, context, parts, steps, checkpoint)
+    done = checkpoint.steps if checkpoint else 0
+    model, untrained = _build(config, data, context, components, steps, done)
     if checkpoint:
         checkpointer.restore(model, checkpoint)
     callbacks = RunCallbacks(ordered, config.epochs, steps)
     callbacks.set_model(model)
-    done = checkpoint.steps if checkpoint else 0
-    total = config.epochs * steps
-    return Start(model, untrained, done, total, steps, log, progress, checkpointer, callbacks)
+    return Setup(model, untrained, done, config.epochs * steps, steps, log, progress, checkpointer, callbacks)
 
 
 def _build(
-    config: Config, data: Dataset, context: Context, parts: Parts, steps: int, checkpoint: Checkpoint | None
+    config: Config, data: Dataset, context: Context, components: Components, steps: int, done: int
 ) -> tuple[SiameseModel, list[np.ndarray]]:
-    """The compiled model of the config's seed, and the weights of its backbone."""
+    """Returns the compiled model, initialised from the config's seed, and its backbone's weights."""
     keras.utils.set_random_seed(config.seed)
     with context.devices.scope():
-        model = SiameseModel(config, data.x_train, data.mean, data.std, **vars(parts))
-        # An epoch, and the rest of an interrupted one, are whole numbers of executions.
+        model = SiameseModel(config, data.x_train, data.mean, data.std, **vars(components))
+        # The number of steps per execution must divide an epoch and the rest of an interrupted epoch.
         limit = context.devices.longest_execution or STEPS_PER_EXECUTION
-        number = math.gcd(steps, checkpoint.steps if checkpoint else 0)
-        model.compile(steps_per_execution=max(d for d in range(1, limit + 1) if number % d == 0))
+        multiple = math.gcd(steps, done)
+        model.compile(steps_per_execution=max(d for d in range(1, limit + 1) if multiple % d == 0))
         model.rank_every = min(model.rank_every, steps)
         return model, model.backbone.get_weights()
 
 
-def pretrain(config: Config, start: Start, images: int, context: Context) -> Pretrained:
+def pretrain(config: Config, setup: Setup, images: int, context: Context) -> Pretrained:
     """Trains to the last epoch, or until the run diverges.
 
-    The rest of an interrupted epoch has a `fit` of its own: Keras takes the first epoch's length for all.
+    The rest of an interrupted epoch is a separate `fit`, because Keras keeps the length of the first epoch.
 
     Args:
-        config, context: of the run.
-        start: model and callbacks.
+        config, context: config and execution context of the run.
+        setup: model and callbacks.
         images: number of training images.
 
     Raises:
-        Interrupted: a signal came; the state is saved.
+        Interrupted: a signal stopped the run; its state is saved.
     """
-    model, callbacks, steps = start.model, start.callbacks, start.steps_per_epoch
+    model, callbacks, steps = setup.model, setup.callbacks, setup.steps_per_epoch
 
     def feed(epoch: int, position: int) -> Iterator[tuple[np.ndarray]]:
         for (indices,) in batches(images, config.batch_size, config.seed, epoch, position):
             yield (context.machines.rows(indices),)
 
-    epoch, position = divmod(start.done, steps)
+    epoch, position = divmod(setup.done, steps)
     whole = epoch + (position > 0)
     with context.clock.phase("steps"), context.interruption.deferred(), context.devices.scope():
         for first, last, skipped in ((epoch, whole, position), (whole, config.epochs, 0)):
@@ -175,25 +172,25 @@ def pretrain(config: Config, start: Start, images: int, context: Context) -> Pre
                     callbacks=callbacks,
                 )
         callbacks.end()
-    context.clock.move(start.progress.pace.compile_seconds, "steps", "compile")
+    context.clock.move(setup.progress.pace.compile_seconds, "steps", "compile")
     return Pretrained(
         model,
-        start.untrained,
-        start.log.collapsed,
-        start.checkpointer.diverged,
-        start.log.row,
-        start.progress.images_per_second,
+        setup.untrained,
+        setup.log.collapsed,
+        setup.checkpointer.diverged,
+        setup.log.row,
+        setup.progress.images_per_second,
     )
 
 
-def identity_of(config: Config, data: Dataset, parts: Parts | None = None) -> Identity:
-    """What makes two runs the same run; backend and precision, for they change the numbers."""
-    swapped = parts.describe() if parts else {}
+def identity_of(config: Config, data: Dataset, components: Components | None = None) -> Identity:
+    """Returns the identity of a run. It includes backend and precision because they change the numbers."""
+    replaced = components.describe() if components else {}
     return {
         "config": config.fingerprint,
         "seed": config.seed,
         "data": data.fingerprint,
         "backend": keras.backend.backend(),
         "precision": resolve_precision(config.precision),
-        **swapped,
+        **replaced,
     }

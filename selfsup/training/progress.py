@@ -1,4 +1,4 @@
-"""How fast a run trains, and what it says while it does."""
+"""The progress of a training: its speed, and a status line with the time left."""
 
 import time
 from collections.abc import Mapping
@@ -11,15 +11,15 @@ from selfsup.utils.clock import duration
 from selfsup.utils.status import StatusLine, fit_pieces
 
 LONG = 2 * 3600
-"""Seconds of training from which a lighter preset is suggested."""
+"""Seconds of training above which a faster preset is suggested."""
 
 
 class Pace:
-    """Steps done and their rate, without the first execution, which compiles.
+    """Counts steps and measures their rate, without the first execution, which compiles.
 
     Attributes:
-        done: steps of the run that are done, those before an interruption included.
-        steps_per_second: 0 until two executions were seen.
+        done: completed steps of the run, including those before an interruption.
+        steps_per_second: the rate; 0 until two executions have ended.
     """
 
     def __init__(self) -> None:
@@ -29,11 +29,11 @@ class Pace:
         self._first: tuple[float, int, int] | None = None
 
     def begin(self) -> None:
-        """The clock of the first execution starts."""
+        """Starts the time of the first execution."""
         self._began = self._began or time.perf_counter()
 
     def count(self, steps: int) -> None:
-        """So many steps have just ended."""
+        """Counts steps that have just ended."""
         now = time.perf_counter()
         self.done += steps
         if self._first is None:
@@ -44,7 +44,7 @@ class Pace:
 
     @property
     def compile_seconds(self) -> float:
-        """What the first execution took longer than later ones."""
+        """Seconds by which the first execution took longer than later ones."""
         if self._first is None or self._began is None or not self.steps_per_second:
             return 0.0
         until, _, steps = self._first
@@ -52,13 +52,15 @@ class Pace:
 
 
 class Progress(keras.callbacks.Callback):
-    """Shows epoch, loss, embedding std, effective rank and time left: a bar, or a line per epoch in a log.
+    """Shows epoch, loss, embedding std, effective rank and time left.
+
+    On a terminal it is a progress bar, in a log file one line per epoch. Values are means over the epoch.
 
     Args:
-        epochs, steps, batch_size: of the run.
+        epochs, steps, batch_size: epochs of the run, steps per epoch, and images per step.
 
     Attributes:
-        pace: steps done and their rate.
+        pace: completed steps and their rate.
     """
 
     WIDTH = 24
@@ -75,7 +77,7 @@ class Progress(keras.callbacks.Callback):
 
     @property
     def images_per_second(self) -> float:
-        """In training, without the first execution."""
+        """Training speed, without the first execution."""
         return self.pace.steps_per_second * self.batch_size
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -98,21 +100,21 @@ class Progress(keras.callbacks.Callback):
         self._line.finish(self._text(logs, self._line.room if self._line.live else 10**6))
 
     def state(self) -> dict[str, np.ndarray]:
-        """Steps and pace, for a checkpoint."""
+        """Returns the completed steps and the speed for a checkpoint."""
         return {"done": np.array(self.pace.done), "pace": np.array(self.images_per_second)}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Continues from a checkpoint."""
+        """Restores what `state` returned."""
         self.pace.done = int(state["done"])
         self.pace.steps_per_second = float(state["pace"]) / self.batch_size
 
     def _estimate(self) -> None:
         seconds = (self.epochs * self.steps - self.pace.done) / self.pace.steps_per_second
         self._line.finish(
-            f"time     about {duration(seconds)} of training, by the first {self.pace.done} steps"
+            f"time     about {duration(seconds)} of training, estimated from the first {self.pace.done} steps"
         )
         if seconds > LONG:
-            print("         lighter: --preset=lite (width 16, 10 epochs) or --preset=quick (no data needed)")
+            print("         faster: --preset=lite (width 16, 10 epochs) or --preset=quick (no data needed)")
 
     def _text(self, logs: Any, room: int) -> str:
         epoch, position = divmod(self.pace.done - 1, self.steps)

@@ -1,4 +1,4 @@
-"""Keeps the last good state of a run, and resumes from it to exactly the same end."""
+"""Saves the state of a run, so that a resumed run gives bit-identical results."""
 
 import hashlib
 import math
@@ -23,7 +23,7 @@ _MODEL, _METRICS = "model", "metrics"
 
 
 class Stateful(Protocol):
-    """Something whose state belongs into the checkpoints of a run."""
+    """An object whose state is part of the checkpoints of a run."""
 
     def state(self) -> dict[str, np.ndarray]: ...
 
@@ -31,9 +31,9 @@ class Stateful(Protocol):
 
 
 def variables(model: SiameseModel) -> dict[str, keras.Variable]:
-    """All that a step changes, by path, but for the metrics: weights, F, step count, optimizer's slots.
+    """Returns the variables that a step changes, by index and path: weights, F, step count and optimizer.
 
-    Random numbers need nothing more: augmentation and order are functions of the seed and the step count.
+    Without the metrics, they are the whole state: augmentation and order depend on seed and step count only.
     """
     images = set() if model.store is None else {id(v) for v in model.store.weights}
     own = [v for v in model.weights if id(v) not in images]
@@ -41,27 +41,27 @@ def variables(model: SiameseModel) -> dict[str, keras.Variable]:
 
 
 def digest(model: SiameseModel) -> str:
-    """SHA-256 of all that training has changed."""
-    found = hashlib.sha256()
+    """Returns the SHA-256, 64 hex digits, of the names and values of `variables`."""
+    checksum = hashlib.sha256()
     for name, variable in variables(model).items():
-        found.update(name.encode())
-        found.update(np.ascontiguousarray(ops.convert_to_numpy(variable)).data)
-    return found.hexdigest()
+        checksum.update(name.encode())
+        checksum.update(np.ascontiguousarray(ops.convert_to_numpy(variable)).data)
+    return checksum.hexdigest()
 
 
 class Checkpointer(keras.callbacks.Callback):
-    """Saves a run at the end of every epoch and every few minutes, and stops it where it must stop.
+    """Saves checkpoints, and stops the run after a signal or a divergence.
 
-    The loss is looked at after every execution of a few steps. Once it, or a variable, is not finite,
-    training ends and nothing is saved any more: the last checkpoint is of the last good state. A signal
-    is answered by a checkpoint and `Interrupted`. Stands last in the list of callbacks.
+    It saves a checkpoint at the end of every epoch, every few minutes, and after a signal; then it also
+    raises `Interrupted`. If the loss (checked after every execution of a few steps) or a variable is not
+    finite, training ends without another checkpoint. It must come last in the list of callbacks.
 
     Args:
-        workdir, identity: the run.
-        stateful: what has state besides the model, by name.
-        minutes: between two checkpoints at most.
-        interruption: where signals are noted; one on any machine is one on all.
-        machines: of the run.
+        workdir, identity: folder and identity of the run.
+        stateful: other objects whose state is saved, by name.
+        minutes: minutes between two checkpoints inside an epoch.
+        interruption: the handler of signals. A signal to any machine stops all machines.
+        machines: the machines of the run.
 
     Attributes:
         diverged: whether the loss or a variable stopped being finite.
@@ -84,31 +84,31 @@ class Checkpointer(keras.callbacks.Callback):
         self._metrics: list[np.ndarray] = []
 
     def restore(self, model: SiameseModel, checkpoint: Checkpoint) -> None:
-        """Sets the model and everything stateful to a checkpoint; metrics follow when the epoch begins.
+        """Restores the model and the other objects; metrics follow when the epoch begins.
 
         Raises:
-            InputError: the checkpoint was written by a version of the package with other variables.
+            InputError: the checkpoint has other variables or callbacks.
         """
         state: dict[str, dict[str, np.ndarray]] = {}
         for name, array in checkpoint.arrays.items():
             owner_name, _, key = name.partition("/")
             state.setdefault(owner_name, {})[key] = array
-        own = list(variables(model).values())
-        saved = list(state[_MODEL].values())  # in the same order; unnamed layers may have other names
-        same = [tuple(v.shape) for v in own] == [array.shape for array in saved]
+        current = list(variables(model).values())
+        saved = list(state[_MODEL].values())  # in the same order; names of unnamed layers may differ
+        same = [tuple(v.shape) for v in current] == [array.shape for array in saved]
         if set(state) - {_METRICS} != {_MODEL, *self.stateful} or not same:
             raise InputError(
                 f"the checkpoints in {self.workdir} were written with other variables or callbacks; resume "
                 "with the same version of selfsup and the same callbacks, or start again with --overwrite"
             )
-        for variable, array in zip(own, saved, strict=True):
+        for variable, array in zip(current, saved, strict=True):
             variable.assign(array)
         self._metrics = list(state.get(_METRICS, {}).values())
         for name, owner in self.stateful.items():
             owner.restore(state[name])
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        if self._metrics:  # of an interrupted epoch; `fit` has just reset them
+        if self._metrics:  # `fit` has just reset those of the interrupted epoch
             for variable, value in zip(self.model.metrics_variables, self._metrics, strict=True):
                 variable.assign(value)
             self._metrics = []
@@ -116,7 +116,7 @@ class Checkpointer(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if not math.isfinite(logs["loss"]):
             self._diverge()
-        elif batch + 1 < self.params["steps"] and self._due():  # else the epoch's end saves, with its records
+        elif batch + 1 < self.params["steps"] and self._due():  # `on_epoch_end` saves after the last batch
             self._save(self.model.metrics_variables)
             self.interruption.check()
 
@@ -127,7 +127,7 @@ class Checkpointer(keras.callbacks.Callback):
             self.interruption.check()
 
     def _due(self) -> bool:
-        """Whether it is time for a checkpoint on any machine, or a signal came: it is then one on all."""
+        """Whether a checkpoint is due on any machine. A signal to any machine becomes one to all."""
         due = int(time.perf_counter() - self._last >= self.seconds)
         late, signum = self.machines.largest(due, self.interruption.received or 0)
         if signum:
@@ -138,7 +138,7 @@ class Checkpointer(keras.callbacks.Callback):
         self.diverged = self.model.stop_training = True
 
     def _save(self, metrics: list[keras.Variable]) -> None:
-        getattr(self.model, "jax_state_sync", lambda: None)()  # on JAX the variables lag behind
+        getattr(self.model, "jax_state_sync", lambda: None)()  # JAX updates the variables only on request
         state = {_MODEL: variables(self.model), _METRICS: {f"{i:03d}": v for i, v in enumerate(metrics)}}
         arrays = {
             f"{owner}/{name}": ops.convert_to_numpy(variable)

@@ -1,4 +1,4 @@
-"""One run: prepare, pre-train, evaluate, record."""
+"""A run: prepare, pre-train, evaluate, record."""
 
 import dataclasses
 import math
@@ -10,27 +10,23 @@ from pathlib import Path
 import keras
 
 from selfsup.analysis.encoder import export_encoder
-from selfsup.backend.devices import (
-    environment,
-    keep_freed_memory,
-    lacks_onednn,
-    make_deterministic,
-    resolve_precision,
-)
+from selfsup.backend.devices import environment, keep_freed_memory, make_deterministic
 from selfsup.backend.machines import Machines
 from selfsup.backend.parallel import Devices
-from selfsup.config import METHODS, Config
+from selfsup.config import Config
 from selfsup.data.datasets import Dataset, load_dataset
 from selfsup.model import Loss, Views
 from selfsup.networks.backbones import Backbone
 from selfsup.records import checkpoints
 from selfsup.records.results import RESULT, Result, commit, read_result
 from selfsup.records.workdir import ENCODER, clear, owned, write_config
+from selfsup.training.announce import announce
+from selfsup.training.components import Components, differences
 from selfsup.training.context import Context
 from selfsup.training.evaluate import evaluate
 from selfsup.training.figures import draw
-from selfsup.training.parts import Parts, check_same
-from selfsup.training.pretrain import Pretrained, Start, identity_of, pretrain, start
+from selfsup.training.prepared import Prepared
+from selfsup.training.pretrain import Pretrained, identity_of, pretrain, set_up
 from selfsup.training.resume import digest
 from selfsup.utils.clock import Clock
 from selfsup.utils.errors import InputError
@@ -53,38 +49,39 @@ def run(
     loss: Loss | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Result:
-    """Pre-trains, probes and records; resumes the same run if it was stopped; only reads a finished one.
+    """Pre-trains a siamese network, probes it and records the result.
 
-    Leaves in `workdir`: config.json, log.csv, timing.csv, eigenspace.npz, encoder.keras, figures and, last of
-    all, result.json. While it trains, and after a divergence, its checkpoints are there as well.
+    An interrupted run resumes from its last checkpoint; of a finished run the result is only read. The run
+    writes config.json, log.csv, timing.csv, eigenspace.npz, encoder.keras, figures and, last, result.json to
+    `workdir`. During training and after a divergence the folder also holds checkpoints.
 
     Args:
-        config: what to run.
-        workdir: where; default `config.default_workdir`. Of several machines the first one's counts.
-        tensorboard: whether to write the scalars for TensorBoard as well, below `workdir`.
-        checkpoint_minutes: minutes between two checkpoints inside an epoch; its end always has one.
-        overwrite: whether to delete what `workdir` holds of this run or another, and start again.
-        devices: devices of each machine that share the batches, or "all". A run may resume with another
-            number of them.
-        machine: "I/N" where N machines make the run together (JAX), each by this call with its own I.
-        coordinator: HOST:PORT of the first machine, as the others reach it.
+        config: the settings of the run.
+        workdir: folder of the run, by default `config.default_workdir`. Only machine 1's is used.
+        tensorboard: whether to write the scalars for TensorBoard too, in `workdir`.
+        checkpoint_minutes: minutes between two checkpoints inside an epoch. Every epoch ends with one.
+        overwrite: whether to delete a run that `workdir` holds, and start again.
+        devices: number of devices of each machine that share the batches, or "all". A run may resume with
+            another number.
+        machine: "I/N" for the I-th of N machines that share the run (JAX); each makes this call.
+        coordinator: HOST:PORT of machine 1, as the others reach it.
         data: images and labels in memory, instead of `config.dataset`.
         backbone, augmentation, loss: see `SiameseModel`; the defaults are the paper's.
-        callbacks: the user's. They are called after the records' and before the checkpoints'; one with
-            `state() -> dict of arrays` and `restore(state)` is kept in the checkpoints.
+        callbacks: Keras callbacks, called after the records are written and before a checkpoint. The state of
+            a callback with `state() -> dict of arrays` and `restore(state)` is saved in the checkpoints.
 
     Returns:
-        The record, as `result.json` has it.
+        The result, as stored in `result.json`.
 
     Raises:
-        InputError: before any training: the data, devices or machines cannot be used, or the workdir, its
-            checkpoints or TensorBoard cannot.
-        Interrupted: SIGINT, SIGTERM or SIGHUP came; the state is saved.
+        InputError: the data, devices, machines, workdir or its checkpoints cannot be used, or tensorboard is
+            not installed (before training); or the disk is full (after training).
+        Interrupted: SIGINT, SIGTERM or SIGHUP stopped the run; its state is saved.
     """
     if data is not None:
         config = dataclasses.replace(config, dataset=data.name)
     workdir = Path(workdir or config.default_workdir)
-    parts = Parts(backbone, augmentation, loss)
+    components = Components(backbone, augmentation, loss)
     keep_freed_memory()
     if config.deterministic:
         make_deterministic()
@@ -97,21 +94,21 @@ def run(
         interruption = stack.enter_context(Interruption())
         if not overwrite:
             machines.share(workdir, [RESULT])
-            if (finished := _finished(workdir, data, parts)) is not None:
-                print(f"finished before, in {workdir}; nothing to do")
+            if (finished := _finished(workdir, data, components)) is not None:
+                print(f"already finished in {workdir}; nothing to do")
                 return finished
         context = Context(workdir, machines, chosen, Clock(), interruption)
-        options = Options(tensorboard, checkpoint_minutes, overwrite, callbacks)
-        prepared = _prepare(config, data, parts, context, options)
-        trained = pretrain(prepared.config, prepared.start, len(prepared.data.x_train), context)
+        options = RunOptions(tensorboard, checkpoint_minutes, overwrite, callbacks)
+        prepared = _prepare(config, data, components, context, options)
+        trained = pretrain(config, prepared.setup, len(prepared.data.x_train), context)
         weights = digest(trained.model)
         accuracy = evaluate(config, prepared.data, trained, context.clock)
         return _record(prepared, trained, accuracy, weights)
 
 
 @dataclass(frozen=True)
-class Options:
-    """How a run is made; nothing here changes its result."""
+class RunOptions:
+    """Arguments of `run` that do not change its result."""
 
     tensorboard: bool
     checkpoint_minutes: float
@@ -119,66 +116,40 @@ class Options:
     callbacks: Sequence[keras.callbacks.Callback]
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A run before its first step."""
-
-    config: Config
-    data: Dataset
-    parts: Parts
-    context: Context
-    start: Start
-
-    @property
-    def parameters(self) -> int:
-        """Trainable parameters."""
-        return sum(math.prod(v.shape) for v in self.start.model.trainable_variables)
-
-    @property
-    def precision(self) -> str:
-        """The dtype policy."""
-        return resolve_precision(self.config.precision)
-
-
-def _finished(workdir: Path, data: Dataset | None, parts: Parts) -> Result | None:
-    """The result of a finished run in a folder.
+def _finished(workdir: Path, data: Dataset | None, components: Components) -> Result | None:
+    """Returns the result of the finished run in a folder, or None.
 
     Raises:
-        InputError: it had other data or parts.
+        InputError: the run had other data or components.
     """
     finished = read_result(workdir)
     if finished is None:
         return None
-    found, wanted = dict(finished.swapped), parts.describe()
+    found, wanted = dict(finished.swapped), components.describe()
     if data is not None:
         found["data"], wanted["data"] = finished.dataset["fingerprint"], data.fingerprint
-    if different := check_same(found, wanted):
+    if different := differences(found, wanted):
         raise InputError(f"workdir {workdir} holds another run ({different}); choose another workdir")
     return finished
 
 
 def _prepare(
-    config: Config,
-    data: Dataset | None,
-    parts: Parts,
-    context: Context,
-    options: Options,
+    config: Config, data: Dataset | None, components: Components, context: Context, options: RunOptions
 ) -> Prepared:
-    """Loads the data, builds and restores the model, and says what is going to happen."""
+    """Loads the data, builds or restores the model, and prints what will run."""
     workdir, machines = context.workdir, context.machines
     with context.clock.phase("load"):
         loaded = machines.together(lambda: _load(config, data))
-        identity = identity_of(config, loaded, parts)
+        identity = identity_of(config, loaded, components)
         machines.check_same({**identity, "number of devices": context.devices.size})
         if options.overwrite:
             clear(workdir)
         machines.share(workdir, [path.name for path in checkpoints.found(workdir)])
-        begun = start(
-            config, loaded, context, parts, options.callbacks, options.tensorboard, options.checkpoint_minutes
-        )
+        user_callbacks, minutes = options.callbacks, options.checkpoint_minutes
+        setup = set_up(config, loaded, context, components, user_callbacks, options.tensorboard, minutes)
         write_config(workdir, config)
-    prepared = Prepared(config, loaded, parts, context, begun)
-    _announce(prepared)
+    prepared = Prepared(config, loaded, components, context, setup)
+    announce(prepared)
     return prepared
 
 
@@ -194,7 +165,7 @@ def _load(config: Config, data: Dataset | None) -> Dataset:
 def _record(
     prepared: Prepared, trained: Pretrained, accuracy: dict[str, float | None], weights: str
 ) -> Result:
-    """Writes encoder, figures and, last, the result; deletes the checkpoints of a run that ended well."""
+    """Writes the encoder, the figures and, last, the result. Then deletes checkpoints unless it diverged."""
     config, context, workdir = prepared.config, prepared.context, prepared.context.workdir
     with context.clock.phase("records"), _or_advice(workdir):
         export_encoder(trained.model.backbone, workdir / ENCODER)
@@ -217,7 +188,7 @@ def _record(
         dataset=prepared.data.describe(),
         weights=weights,
         commit=commit(),
-        swapped=prepared.parts.describe(),
+        swapped=prepared.components.describe(),
     )
     with _or_advice(workdir):
         result.write(workdir)
@@ -228,33 +199,11 @@ def _record(
 
 @contextmanager
 def _or_advice(workdir: Path) -> Iterator[None]:
-    """One clear line where the disk refuses the last records."""
+    """Turns an `OSError` inside the block into an `InputError` that says how to resume."""
     try:
         yield
     except OSError as error:
         raise InputError(
-            f"cannot write the records to {workdir} ({error.strerror}); make room, then give the same "
-            "command: it resumes from the last checkpoint"
+            f"cannot write the records to {workdir} ({error.strerror}); free some disk space, then the same "
+            "command resumes from the last checkpoint"
         ) from None
-
-
-def _announce(prepared: Prepared) -> None:
-    config, data, context, begun = prepared.config, prepared.data, prepared.context, prepared.start
-    method = METHODS[config.resolved.method]
-    details = [config.title, "EMA target" if config.resolved.ema else "no EMA"]
-    details += ["symmetric W_p"] if config.symmetric else []
-    swapped = prepared.parts.describe()
-    network = swapped.get("backbone", f"ResNet-18 of width {config.width}")
-    print(f"method   {', '.join(details)}: {method.summary}")
-    print(f"data     {data.name}: {len(data.x_train)} training and {len(data.x_test)} test images, ", end="")
-    print(f"{data.classes} classes{'; ' + data.note if data.note else ''}")
-    print(f"network  {network}, {prepared.parameters:,} trained parameters")
-    for name in ("augmentation", "loss"):
-        if name in swapped:
-            print(f"{name[:8]:9}{swapped[name]}")
-    print(f"device   {context.devices.describe()}, {keras.backend.backend()}, {prepared.precision}")
-    if lacks_onednn():
-        print("         import selfsup before tensorflow and keras: on this CPU that triples the speed")
-    print(f"workdir  {context.workdir}", flush=True)
-    if begun.done:
-        print(f"resumed  after step {begun.done:,} of {begun.steps:,}", flush=True)

@@ -1,5 +1,6 @@
 """Handling of Ctrl-C, SIGTERM and SIGHUP: a training step is completed before the run stops."""
 
+import _thread
 import os
 import signal
 import socket
@@ -8,6 +9,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+STOP_AT_EOF = "SELFSUP_STOP_AT_EOF"
+"""Environment variable: if set, the end of standard input stops the process like SIGTERM."""
 
 SIGNALS = tuple(getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n))
 
@@ -50,6 +54,8 @@ class Interruption:
             handled = [s for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
             self._handlers = {signum: signal.signal(signum, self._handle) for signum in handled}
             threading.Thread(target=self._listen, args=(listener,), daemon=True).start()
+            if os.environ.pop(STOP_AT_EOF, None):
+                threading.Thread(target=_stop_at_eof, daemon=True).start()
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -90,3 +96,13 @@ class Interruption:
                     if count == 1 and self._deferred:
                         text = "\nstopping after this step; press Ctrl-C again to stop immediately"
                         print(text, file=sys.stderr, flush=True)
+
+
+def _stop_at_eof() -> None:
+    """Waits until the parent process, which holds the other end of standard input, has ended."""
+    while os.read(0, 4096):
+        pass
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+    else:  # Windows
+        _thread.interrupt_main(signal.SIGTERM)
