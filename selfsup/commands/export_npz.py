@@ -8,19 +8,24 @@ import numpy as np
 
 from selfsup import cli
 from selfsup.config import OPTIONS
-from selfsup.data.datasets import KEYS, load_dataset
+from selfsup.data.arrays import ALL_KEYS
+from selfsup.data.load import load_dataset
 from selfsup.utils.errors import InputError
 from selfsup.utils.files import replacing
 from selfsup.utils.options import Option
 
 ABOUT = """\
-Writes a dataset as an .npz file with the arrays x_train, y_train, x_test and y_test.
+Writes a dataset as an .npz file with the arrays x_train, y_train, x_test and y_test. Without labels, only
+x_train is written. Images without labels that come with labelled ones are written as x_extra.
 
-  python experiments/export_npz.py --dataset=cifar10 --out=cifar10.npz"""
+  python experiments/export_npz.py --dataset=cifar10 --out=cifar10.npz
+  python experiments/export_npz.py --dataset=stl10 --image_size=96 --out=stl10.npz"""
 
 OWN = {
     "dataset": (OPTIONS["dataset"], "cifar10"),
     "data_dir": (OPTIONS["data_dir"], None),
+    "image_size": (OPTIONS["image_size"], 32),
+    "skip_broken": (OPTIONS["skip_broken"], False),
     "out": (Option("the file to write", str), "cifar10.npz"),
 }
 
@@ -28,13 +33,27 @@ OWN = {
 def execute(values: dict[str, Any], _: dict[str, Any]) -> int:
     """Executes the command with its own flags; returns the exit status."""
     out = Path(values["out"])
-    data = load_dataset(values["dataset"], values["data_dir"])
+    data = load_dataset(
+        values["dataset"],
+        values["data_dir"],
+        image_size=values["image_size"],
+        skip_broken=values["skip_broken"],
+    )
+    arrays = {key: getattr(data, key) for key in ALL_KEYS}
+    arrays["class_names"] = np.array(data.class_names) if data.class_names else None
     try:
         with replacing(out, "wb") as file:
-            np.savez(file, **{key: getattr(data, key) for key in (*KEYS, "note")})
+            np.savez(file, **{key: array for key, array in arrays.items() if array is not None})
     except OSError as error:
         raise InputError(f"cannot write {out} ({error.strerror}); choose another --out") from None
-    print(f"{out}: {len(data.x_train)} training and {len(data.x_test)} test images, {data.classes} classes")
+    extra = "" if data.x_extra is None else f", {len(data.x_extra)} images without labels"
+    if data.x_test is None:
+        print(f"{out}: {data.training_images} images without labels")
+    else:
+        print(
+            f"{out}: {len(data.x_train)} training and {len(data.x_test)} test images, "
+            f"{data.classes} classes{extra}"
+        )
     return 0
 
 

@@ -1,8 +1,17 @@
-"""The order of the training images."""
+"""The order of the training images, and batches of images that are not on the device."""
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
 
 import numpy as np
+
+from selfsup.data.dataset import Dataset
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 
 def batches(
@@ -41,3 +50,35 @@ def batches(
         for start in range(position * batch_size, count - batch_size + 1, batch_size):
             yield (order[start : start + batch_size],)
         epoch, position = epoch + 1, 0
+
+
+def gather(data: Dataset, indices: np.ndarray) -> np.ndarray:
+    """Returns the training images, uint8 [B, S, S, 3], with the indices, int [B].
+
+    The indices of `x_extra` follow those of `x_train`. They are read in ascending order, which is the fastest
+    for memory-mapped arrays.
+    """
+    order = np.argsort(indices)
+    ascending = indices[order]
+    labelled = ascending < len(data.x_train)
+    images = np.empty((len(indices), *data.x_train.shape[1:]), np.uint8)
+    images[order[labelled]] = data.x_train[ascending[labelled]]
+    if data.x_extra is not None:
+        images[order[~labelled]] = data.x_extra[ascending[~labelled] - len(data.x_train)]
+    return images
+
+
+def ahead(make: Callable[[Given], Made], inputs: Iterator[Given], depth: int = 4) -> Iterator[Made]:
+    """Yields `make(x)` for each input in order. A thread computes up to `depth` of them in advance.
+
+    Example:
+        >>> list(ahead(len, iter(["a", "bc"])))
+        [1, 2]
+    """
+    with ThreadPoolExecutor(1) as pool:
+        pending = deque(pool.submit(make, x) for x in islice(inputs, depth))
+        for x in inputs:
+            yield pending.popleft().result()
+            pending.append(pool.submit(make, x))
+        while pending:
+            yield pending.popleft().result()

@@ -1,98 +1,189 @@
-"""Image folders, and the conversion of images of any size and mode to square RGB."""
+"""Folders of image files as datasets. See `selfsup.data.layout` for how they may be arranged."""
 
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
-from PIL import Image
 
+from selfsup.data import cache
+from selfsup.data.dataset import Dataset
+from selfsup.data.images import BrokenImage, describe, printable, quiet_pillow, read_image
+from selfsup.data.layout import Layout, find
+from selfsup.utils.clock import duration
 from selfsup.utils.errors import InputError
+from selfsup.utils.status import StatusLine
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
-
-Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-"""x_train, y_train, x_test, y_test: images uint8 [N, S, S, 3] and classes int64 [N]."""
-
-
-def to_rgb(image: np.ndarray | Image.Image, size: int) -> np.ndarray:
-    """Converts an image to RGB and resizes it (bilinear).
-
-    Args:
-        image: a Pillow image, or uint8 [H, W], [H, W, 1] or [H, W, 3].
-        size: height and width of the result.
-
-    Returns:
-        uint8 [size, size, 3].
-    """
-    if not isinstance(image, Image.Image):
-        image = Image.fromarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image)
-    image = image.convert("RGB")
-    if image.size != (size, size):
-        image = image.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(image)
+THREADS: int | None = None
+"""Threads that decode; None for a few more than there are cores. The result does not depend on it."""
+CHUNK = 256
+"""Images that are decoded before they are stored."""
+PATIENCE = 2.0
+"""Seconds after which decoding shows its progress."""
+NAMED = 10
+"""The most broken files that an error names."""
 
 
-def read_folder(root: Path, size: int) -> tuple[Arrays, str]:
-    """Reads root/train/CLASS/*.png or *.jpg and root/test/CLASS/...
+def read_folder(
+    name: str, path: Path, image_size: int, cache_dir: Path | str | None, skip_broken: bool
+) -> Dataset:
+    """Reads a folder of image files.
 
     Args:
-        root: the folder.
-        size: height and width to which images are resized.
+        name: of the dataset.
+        path: the folder.
+        image_size: height and width in pixels to which images are cropped and resized.
+        cache_dir: folder in which decoded images are kept and from which they are memory-mapped, so that
+            they need not fit in memory; None to decode them into memory.
+        skip_broken: whether to leave out files that cannot be decoded, instead of raising an error.
 
     Returns:
-        The arrays, with classes numbered in the order of their names, and a note about what was changed.
+        A dataset with labels if there are class folders. Its note says what was assumed, changed and left
+        out.
 
     Raises:
-        InputError: a split or all its images are missing, there are fewer than two classes, or an image
-            cannot be read.
+        InputError: the arrangement of the folder is not understood, files cannot be decoded, a class or
+            split has no readable image, or `cache_dir` cannot be written or lies in the folder.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for number in range(10):
+        ...         Image.new("L", (40, 32)).save(Path(folder, f"{number}.png"))
+        ...     data = read_folder("black", Path(folder), 32, cache_dir=None, skip_broken=False)
+        >>> data.x_train.shape, data.note
+        ((10, 32, 32, 3), 'no class folders: images are not labelled; images of 40x32 cropped to squares')
     """
-    layout = "expected train/CLASS/*.png or *.jpg and test/CLASS/..."
-    for split in ("train", "test"):
-        if not (root / split).is_dir():
-            raise InputError(f"{root} has no folder {split}; {layout}")
-    classes = sorted(p.name for p in (root / "train").iterdir() if p.is_dir())
-    if len(classes) < 2:
-        raise InputError(f"{root / 'train'} has {len(classes)} class folders but needs at least 2; {layout}")
-    unknown = sorted({p.name for p in (root / "test").iterdir() if p.is_dir()} - set(classes))
-    if unknown:
-        raise InputError(f"{root / 'test'} has a class {unknown[0]!r} that train lacks; {layout}")
-    arrays: list[np.ndarray] = []
-    resized: set[tuple[int, int]] = set()
-    outside, home = 0, root.resolve()
-    for split in ("train", "test"):
-        images, labels = [], []
-        for label, name in enumerate(classes):
-            folder = (root / split / name).resolve()
-            for path in sorted((root / split / name).glob("*")):
-                if path.suffix.lower() not in SUFFIXES:
-                    continue
-                image = _read_image(path)
-                outside += not (path.resolve() if path.is_symlink() else folder).is_relative_to(home)
-                if image.size != (size, size):
-                    resized.add(image.size)
-                images.append(to_rgb(image, size))
-                labels.append(label)
-            if split == "train" and label not in labels:
-                raise InputError(f"{root / split / name} has no .png or .jpg images; {layout}")
-        if not images:
-            raise InputError(f"{root / split} has no .png or .jpg images; {layout}")
-        arrays += [np.stack(images), np.array(labels, np.int64)]
-    notes = []
-    if resized:
-        sizes = ", ".join("x".join(map(str, s)) for s in sorted(resized)[:3])
-        notes.append(f"images of {sizes}{', ...' if len(resized) > 3 else ''} resized to {size}x{size} RGB")
-    if outside:
-        noun = "image" if outside == 1 else "images"
-        notes.append(f"{outside} {noun} behind links that lead out of the folder")
-    x_train, y_train, x_test, y_test = arrays
-    return (x_train, y_train, x_test, y_test), "; ".join(notes)
+    layout = find(path)
+    decode = partial(_decode, path, layout, image_size, skip_broken)
+    if cache_dir is None:
+        memory = _Memory()
+        changes, arrays = decode(memory), memory.arrays
+    else:
+        cache_dir = Path(cache_dir).expanduser()
+        if cache_dir.resolve().is_relative_to(path.resolve()):
+            raise InputError(
+                f"--cache_dir={printable(cache_dir)} lies in the image folder {printable(path)}; "
+                "choose another folder"
+            )
+        key = cache.key(path, layout, image_size, skip_broken)
+        arrays, changes = cache.cached(cache_dir, key, decode)
+    note = "; ".join([*layout.notes, *changes])
+    return Dataset(name, **arrays, note=note, class_names=layout.class_names)
 
 
-def _read_image(path: Path) -> Image.Image:
+class _Store(Protocol):
+    """Where decoded images go; see `cache.Writer`."""
+
+    def images(self, name: str, count: int, size: int) -> AbstractContextManager[Callable]: ...
+
+    def labels(self, name: str, values: np.ndarray) -> None: ...
+
+
+class _Memory:
+    """Keeps decoded images in memory.
+
+    Attributes:
+        arrays: images and labels by name.
+    """
+
+    def __init__(self) -> None:
+        self.arrays: dict[str, np.ndarray] = {}
+
+    @contextmanager
+    def images(self, name: str, count: int, size: int) -> Iterator[Callable[[np.ndarray], None]]:
+        """Yields a function that appends images to an array of up to `count`."""
+        whole, used = np.empty((count, size, size, 3), np.uint8), 0
+
+        def append(images: np.ndarray) -> None:
+            nonlocal used
+            whole[used : used + len(images)] = images
+            used += len(images)
+
+        yield append
+        self.arrays[name] = whole[:used]
+
+    def labels(self, name: str, values: np.ndarray) -> None:
+        """Keeps labels."""
+        self.arrays[name] = values
+
+
+def _decode(root: Path, layout: Layout, size: int, skip_broken: bool, store: _Store) -> list[str]:
+    """Decodes all images in threads, in order, and returns notes of what was changed and left out."""
+    broken: list[BrokenImage] = []
+    sizes: set[tuple[int, int]] = set()
+    splits = {"train": layout.train, "test": layout.test} if layout.test else {"train": layout.train}
+    labels: dict[str, list[int]] = {split: [] for split in splits}
+    progress = _Progress(sum(map(len, splits.values())))
+    with quiet_pillow(), ThreadPoolExecutor(THREADS) as pool:
+        for split, files in splits.items():
+            with store.images(f"x_{split}", len(files), size) as append:
+                for start in range(0, len(files), CHUNK):
+                    chunk, images = files[start : start + CHUNK], []
+                    results = pool.map(lambda file: _attempt(Path(file[0]), size), chunk)
+                    for (_, label), result in zip(chunk, results, strict=True):
+                        if isinstance(result, BrokenImage):
+                            broken.append(result)
+                            continue
+                        images.append(result[0])
+                        sizes.add(result[1])
+                        labels[split].append(label)
+                    if images:
+                        append(np.stack(images))
+                    progress.add(len(chunk))
+    progress.finish()
+    _check(root, layout, labels, broken, skip_broken)
+    for split, values in labels.items():
+        if layout.class_names:
+            store.labels(f"y_{split}", np.array(values, np.int64))
+    left_out = f"{len(broken)} broken image{'s' * (len(broken) > 1)} left out" if broken else ""
+    return [text for text in (describe(sizes, size), left_out) if text]
+
+
+def _attempt(path: Path, size: int) -> tuple[np.ndarray, tuple[int, int]] | BrokenImage:
     try:
-        if not path.is_file():  # opening a pipe would block
-            raise OSError
-        with Image.open(path) as image:
-            image.load()
-            return image
-    except Exception:  # Pillow raises many types on damaged files
-        raise InputError(f"{path} is not a readable image; repair or remove it") from None
+        return read_image(path, size)
+    except BrokenImage as error:
+        return error
+
+
+def _check(
+    root: Path, layout: Layout, labels: dict[str, list[int]], broken: list[BrokenImage], skip_broken: bool
+) -> None:
+    """Raises an error for broken files, or if too little is left without them."""
+    if not broken:
+        return
+    if not skip_broken:
+        named = [f"{printable(error.path.relative_to(root))} ({error.reason})" for error in broken[:NAMED]]
+        more = ", ..." * (len(broken) > NAMED)
+        raise InputError(
+            f"{printable(root)} has {len(broken)} broken image{'s' * (len(broken) > 1)}: {', '.join(named)}"
+            f"{more}; repair or remove what is broken, or leave it out with --skip_broken"
+        )
+    empty = [f"no readable {split}ing image" for split, values in labels.items() if not values]
+    if missing := sorted(set(range(len(layout.class_names))) - set(labels["train"])):
+        empty.insert(0, f"no readable training image of class {layout.class_names[missing[0]]!r}")
+    if empty:
+        raise InputError(f"{printable(root)} has {empty[0]}; {broken[0]}")
+
+
+class _Progress:
+    """Shows how far decoding has come if it takes longer than `PATIENCE`."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.done, self.began, self.line = total, 0, time.monotonic(), StatusLine()
+
+    def add(self, count: int) -> None:
+        self.done += count
+        if (passed := time.monotonic() - self.began) > PATIENCE:
+            left = duration(passed / self.done * (self.total - self.done))
+            self.line.show(f"decoding images: {self.done} of {self.total}, {left} left")
+
+    def finish(self) -> None:
+        if (passed := time.monotonic() - self.began) > PATIENCE:
+            self.line.finish(f"decoded {self.total} images in {duration(passed)}")

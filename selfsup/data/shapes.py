@@ -9,7 +9,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from selfsup.data.folders import Arrays
+from selfsup.data.dataset import Dataset
+from selfsup.data.images import describe, to_rgb
+
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""x_train, y_train, x_test, y_test: images uint8 [N, 32, 32, 3] and classes int64 [N]."""
 
 SIZE = 32
 TRAIN, TEST = 10_000, 2_000
@@ -135,6 +139,22 @@ def _window(centre: np.ndarray) -> np.ndarray:
     """Indices of the WINDOW pixels around each centre along one axis, [N, 1, 1] -> int [N, WINDOW, 1]."""
     first = np.clip(np.round(centre).astype(int) - WINDOW // 2, 0, SIZE - WINDOW)
     return first + np.arange(WINDOW)[:, None]
+
+
+def read_shapes(image_size: int) -> Dataset:
+    """Returns the dataset.
+
+    Args:
+        image_size: height and width in pixels to which the images are resized; they are drawn at 32.
+
+    Returns:
+        10,000 training and 2,000 test images of ten equally frequent classes.
+    """
+    x_train, y_train, x_test, y_test = load_shapes()
+    if image_size != SIZE:
+        x_train, x_test = (np.stack([to_rgb(image, image_size) for image in x]) for x in (x_train, x_test))
+    note = describe({(SIZE, SIZE)}, image_size)
+    return Dataset("shapes", x_train, y_train, x_test, y_test, note, tuple(SHAPES))
 
 
 def load_shapes(seed: int = 0) -> Arrays:
