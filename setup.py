@@ -6,6 +6,7 @@ from setuptools import find_packages, setup
 X86 = 'platform_machine == "x86_64" or platform_machine == "AMD64"'
 ARM = 'platform_machine == "arm64" or platform_machine == "aarch64"'
 REPORT = ["markdown>=3.6", "scipy>=1.13"]
+EXPORT = ["onnxruntime>=1.20", "tf2onnx>=1.17"]
 TENSORFLOW = [f"tensorflow-cpu>=2.21,<2.22; {X86}", f"tensorflow>=2.21,<2.22; {ARM}"]
 VERSION = re.search(
     r'__version__ = "(.+)"', Path(__file__).with_name("selfsup").joinpath("__init__.py").read_text()
@@ -21,7 +22,11 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["selfsup*"]),
-    package_data={"selfsup": ["py.typed"], "selfsup.reproduction": ["published.json"]},
+    package_data={
+        "selfsup": ["py.typed"],
+        "selfsup.analysis": ["page.html", "page.js"],
+        "selfsup.reproduction": ["published.json"],
+    },
     entry_points={"console_scripts": ["selfsup = selfsup.__main__:main"]},
     install_requires=[
         "absl-py>=2.1",
@@ -36,10 +41,12 @@ setup(
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22", *TFDS],
         "jax": ["jax>=0.10,<0.11"],
         "jax-gpu": ["jax[cuda12]>=0.10,<0.11"],
+        "export": EXPORT,
         "tensorboard": ["tensorboard>=2.20"],
         "notebooks": ["ipywidgets>=8", "jupyterlab>=4", "scikit-learn>=1.5"],
         "test": [
             *REPORT,
+            *EXPORT,
             "build>=1.2",
             "hypothesis>=6.100",
             "import-linter>=2.1",

@@ -163,7 +163,7 @@ def knn(
         100.0
     """
     indices, cosines = nearest(x_train, x_test, k, batch_size)
-    weights = np.exp(cosines / temperature)
+    weights = np.exp((cosines - cosines[:, :1]) / temperature)
     votes = np.zeros((len(x_test), int(max(y_train.max(), y_test.max())) + 1))
     for rank in range(indices.shape[1]):
         votes[np.arange(len(x_test)), y_train[indices[:, rank]]] += weights[:, rank]

@@ -1,0 +1,119 @@
+"""The command `embed`: writes the features of pictures, their neighbours, and a page with a map of them."""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from selfsup import cli
+from selfsup.commands.run import import_train
+from selfsup.utils.clock import duration
+from selfsup.utils.errors import InputError
+from selfsup.utils.interrupts import Interrupted, Interruption
+from selfsup.utils.options import Option
+from selfsup.utils.outputs import output_file
+from selfsup.utils.status import StatusLine
+
+if TYPE_CHECKING:
+    from selfsup.analysis.embedding import Embedding
+
+SUFFIXES = (".npz", ".csv")
+
+ABOUT = """\
+Writes the features of pictures by the encoder of a run, and a page with a map of them.
+
+  python experiments/embed.py --run=runs/mine --images=photos/ --out=features.npz
+  python experiments/embed.py --run=runs/mine --images=x.npy --out=features.csv --neighbours=5
+  python experiments/embed.py --run=runs/mine --images=photos/ --page=map.html"""
+
+OWN = {
+    "run": (Option("folder of a run, or an encoder.keras", str), None),
+    "images": (Option("folder of image files, or an .npz or .npy of images", str), None),
+    "out": (Option("the .npz or .csv file to write", str), "features.npz"),
+    "neighbours": (Option("also write the K nearest neighbours of each picture", int, "none", low=1), None),
+    "page": (Option("also write an .html page with a map and neighbours", str, "none"), None),
+    "skip_broken": (Option("leave out image files that cannot be decoded", bool), False),
+}
+
+
+def execute(values: dict[str, Any], _: dict[str, Any]) -> int:
+    """Executes the command with its own flags; returns the exit status."""
+    for name in ("run", "images"):
+        if not values[name]:
+            raise InputError(f"--{name} is missing: {OWN[name][0].help}")
+    out = output_file("out", values["out"], SUFFIXES)
+    page = output_file("page", values["page"], (".html", ".htm")) if values["page"] else None
+    if not Path(values["images"]).expanduser().exists():
+        raise InputError(f"there is no folder or file {values['images']}; check --images")
+    try:
+        with Interruption():
+            return embed(values, out, page)
+    except Interrupted as stop:
+        print(f"\n{stop}; files are complete or absent", file=sys.stderr)
+        return stop.status
+
+
+def embed(values: dict[str, Any], out: Path, page: Path | None) -> int:
+    """Computes and writes the features, then the page; returns the exit status."""
+    import_train()  # reports a missing backend
+    from selfsup.analysis.embedding import embed_source
+    from selfsup.analysis.encoder import load_encoder
+    from selfsup.analysis.sources import open_source
+
+    encoder = load_encoder(values["run"])
+    source = open_source(values["images"], encoder.image_size)
+    if len(source) < 2 and (values["neighbours"] or page):
+        raise InputError(f"{values['images']} has one picture; neighbours and a page need at least two")
+    print("; ".join([f"{len(source):,} pictures in {values['images']}", *source.notes]), flush=True)
+    status, began = StatusLine(), time.perf_counter()
+
+    def show(done: int) -> None:
+        seconds = time.perf_counter() - began
+        left = duration(seconds / done * (len(source) - done))
+        status.show(f"features {done:,}/{len(source):,}  {done / seconds:.0f} pictures/s  {left} left")
+
+    result = embed_source(encoder, source, values["skip_broken"], show)
+    seconds = time.perf_counter() - began
+    skipped = len(source) - len(result)
+    status.finish(
+        f"features of {len(result):,} pictures, {result.features.shape[1]} each, in {duration(seconds)}"
+        + (f"; {skipped:,} broken left out" if skipped else "")
+    )
+    if values["neighbours"]:
+        status.show("neighbours")
+        result = result.with_neighbours(values["neighbours"])
+    _write(out, result.write)
+    status.finish(f"{out}: {_describe(result)}")
+    if page is not None:
+        from selfsup.analysis.page import write_page
+
+        title = f"Features of {values['images']} by {values['run']}"
+        _write(page, lambda path: write_page(path, result, source, title, _percent(status)))
+        status.finish(f"{page}: map and neighbours; open it in a browser")
+    return 0
+
+
+def _describe(result: "Embedding") -> str:
+    """Returns what is in the file, as text."""
+    arrays = ["features", "names"]
+    arrays += ["labels"] if result.labels is not None else []
+    if result.neighbours is not None:
+        arrays.append(f"{result.neighbours.shape[1]} neighbours each")
+    return ", ".join(arrays)
+
+
+def _percent(status: StatusLine) -> Callable[[float], None]:
+    return lambda share: status.show(f"page {share:.0%}")
+
+
+def _write(path: Path, write: Callable[[Path], None]) -> None:
+    try:
+        write(path)
+    except OSError as error:
+        raise InputError(f"cannot write {path} ({error.strerror}); choose another path") from None
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line `argv`, program name first, and returns its exit status."""
+    return cli.main(cli.CommandLine(ABOUT, OWN, fields=()), execute, argv)
