@@ -20,8 +20,8 @@ if TYPE_CHECKING:  # for editors and type checkers: the names of `_HOME` and `_M
     from selfsup.augment import Augmentation as Augmentation
     from selfsup.backend import devices as devices
     from selfsup.config import Config as Config
-    from selfsup.data.datasets import Dataset as Dataset
-    from selfsup.data.datasets import load_dataset as load_dataset
+    from selfsup.data.dataset import Dataset as Dataset
+    from selfsup.data.load import load_dataset as load_dataset
     from selfsup.methods import METHODS as METHODS
     from selfsup.methods import Method as Method
     from selfsup.model import SiameseModel as SiameseModel
@@ -47,7 +47,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 _HOME = {
     "Augmentation": "augment",
     "Config": "config",
-    "Dataset": "data.datasets",
+    "Dataset": "data.dataset",
     "METHODS": "methods",
     "Method": "methods",
     "EXPERIMENTS": "reproduction.registry",
@@ -59,7 +59,7 @@ _HOME = {
     "Eigenspaces": "records.recordings",
     "Encoder": "analysis.encoder",
     "Report": "reproduction.report",
-    "load_dataset": "data.datasets",
+    "load_dataset": "data.load",
     "load_encoder": "analysis.encoder",
     "read_eigenspaces": "records.recordings",
     "read_log": "records.recordings",

@@ -32,8 +32,9 @@ _COLUMNS = 2 * CROP_TRIES + 2 + 2 + len(JITTERS) + len(JITTERS) + 1
 class Augmentation:
     """Makes two independently augmented, normalised views of each image.
 
-    RandomResizedCrop, horizontal flip, ColorJitter in random order and random greyscale, each drawn for
-    every image and every view (report section 4; torchvision's definitions). The defaults are the paper's.
+    RandomResizedCrop, horizontal flip, ColorJitter in random order, random greyscale and Gaussian blur, each
+    drawn for every image and every view (report section 4; torchvision's definitions). The defaults are the
+    paper's, without a blur.
 
     Attributes:
         crop_area: least and largest share of the image's area.
@@ -41,6 +42,9 @@ class Augmentation:
         flip_rate, jitter_rate, grey_rate: probabilities.
         brightness, contrast, saturation: factors lie within 1 - x and 1 + x.
         hue: shift of at most this share of the colour circle, in [0, 0.5].
+        blur: probability of a Gaussian blur. Its kernel spans a tenth of the image, 9 of 96 pixels as in the
+            code of Tian et al. 2021.
+        blur_sigma: least and largest standard deviation of the kernel in pixels.
         mean, std: per channel, in [0, 1]. None: those of the training images, which `SiameseModel` fills
             in; CIFAR-10's where this is called on its own.
 
@@ -63,22 +67,26 @@ class Augmentation:
     saturation: float = 0.4
     hue: float = 0.1
     grey_rate: float = 0.2
+    blur: float = 0.0
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("crop_area", "crop_ratio", "mean", "std"):
+        for name in ("crop_area", "crop_ratio", "blur_sigma", "mean", "std"):
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, tuple(map(float, value)))
-        for name in ("flip_rate", "jitter_rate", "grey_rate", "brightness", "contrast", "saturation"):
+        for name in ("flip_rate", "jitter_rate", "brightness", "contrast", "saturation", "grey_rate", "blur"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} must be a number in [0, 1], not {getattr(self, name)!r}")
         if not 0 <= self.hue <= 0.5:
             raise InputError(f"hue must be a number in [0, 0.5], not {self.hue!r}")
         if not 0 < self.crop_area[0] <= self.crop_area[1] <= 1:
             raise InputError(f"crop_area must be two ascending numbers in (0, 1], not {self.crop_area}")
-        if not 0 < self.crop_ratio[0] <= self.crop_ratio[1]:
-            raise InputError(f"crop_ratio must be two ascending numbers above 0, not {self.crop_ratio}")
+        for name in ("crop_ratio", "blur_sigma"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise InputError(f"{name} must be two ascending numbers above 0, not {getattr(self, name)}")
 
     def __call__(self, images: Any, seed: Any, shard: Any = 0, shards: int = 1) -> tuple[Any, Any]:
         """Two views of each image.
@@ -115,13 +123,14 @@ class Augmentation:
         """The random parameters of each image from uniform numbers.
 
         Args:
-            numbers: float32 [B, 33] in [0, 1).
+            numbers: float32 [B, 33] in [0, 1), or [B, 35] with a blur.
             size: height and width of the images in pixels.
 
         Returns:
             By name, each [B] unless noted: `top`, `left`, `height`, `width` of the crop in whole pixels;
             `flip`, `jitter`, `grey`, booleans; `brightness`, `contrast`, `saturation`, factors; `hue`, in
-            turns; `order` [B, 4], the place of each of these four in the order of application.
+            turns; `order` [B, 4], the place of each of these four in the order of application; with a blur,
+            `blur`, boolean, and `sigma` in pixels.
         """
         numbers = ops.convert_to_tensor(numbers)
         tries, rest = numbers[:, : 2 * CROP_TRIES], numbers[:, 2 * CROP_TRIES :]
@@ -139,6 +148,9 @@ class Augmentation:
             drawn[name] = centre + getattr(self, name) * (2.0 * rest[:, column] - 1.0)
         drawn["order"] = ops.argsort(ops.argsort(rest[:, 8:12], axis=-1), axis=-1)
         drawn["grey"] = rest[:, 12] < self.grey_rate
+        if self.blur:
+            low, high = self.blur_sigma
+            drawn |= {"blur": rest[:, 13] < self.blur, "sigma": low + (high - low) * rest[:, 14]}
         return drawn
 
     def _crop_sides(self, area: Any, ratio: Any, size: int) -> tuple[Any, Any]:
@@ -168,11 +180,12 @@ def two_views(
 def _compiled(augmentation: Augmentation, shards: int) -> Any:
     """The whole augmentation as one function, compiled by XLA on TensorFlow (four times as fast)."""
     mean, std = augmentation.mean or CIFAR10_MEAN, augmentation.std or CIFAR10_STD
+    columns = _COLUMNS + 2 * (augmentation.blur > 0)
 
     def views(images: Any, seed: Any, shard: Any) -> tuple[Any, Any]:
         batch, size = ops.shape(images)[0], images.shape[1]
-        numbers = _uniform(seed, (2, shards * batch, _COLUMNS))
-        numbers = ops.slice(numbers, (0, shard * batch, 0), (2, batch, _COLUMNS))
+        numbers = _uniform(seed, (2, shards * batch, columns))
+        numbers = ops.slice(numbers, (0, shard * batch, 0), (2, batch, columns))
         pixels = ops.cast(images, "float32") / 255.0
         shift, scale = ops.convert_to_tensor(mean, "float32"), ops.convert_to_tensor(std, "float32")
         view1, view2 = (transform(pixels, augmentation.parameters(numbers[i], size)) for i in range(2))

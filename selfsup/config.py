@@ -13,15 +13,22 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from selfsup.methods import METHODS, Method
+from selfsup.resolved import DEFAULT_TAU, Resolved, resolve
 from selfsup.utils.errors import InputError
 from selfsup.utils.options import Option, as_plain
 
 __all__ = ["METHODS", "OPTIONS", "Config", "Method", "Resolved"]
 
-DEFAULT_TAU = 0.996
-ADDED = {"bn_groups": 1, "rule_options": {}}
+ADDED = {
+    "bn_groups": 1, "rule_options": {}, "image_size": 32, "stem": "small", "crop_min": 0.08, "flip_rate": 0.5,
+    "jitter_rate": 0.8, "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "grey_rate": 0.2,
+    "blur": 0.0,
+}  # fmt: skip
 """Fields that old records lack, with their value there. That value does not change the fingerprint."""
-NOT_SETTINGS = ("seed", "data_dir", "experiment", "probe_untrained", "record_every", "deterministic")
+NOT_SETTINGS = (
+    "seed", "data_dir", "cache_dir", "skip_broken", "images_on",
+    "experiment", "probe_untrained", "record_every", "deterministic",
+)  # fmt: skip
 """Fields that do not affect the expected accuracy."""
 
 
@@ -31,35 +38,7 @@ def _setting(group: str, help: str, default: Any = None, **accepted: Any) -> Any
 
 
 _METHOD, _SGD, _RUN, _DATA = "Method", "Optimisation", "Network and run", "Data"
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """The values that a run uses: those given to `Config`, with the method's defaults filled in.
-
-    Attributes:
-        method: a name in `METHODS`; "byol" without EMA becomes "simsiam".
-        ema: whether the target is a moving average of the online network.
-        tau: decay of the target; 0 without EMA, where the target equals the online network.
-        rho: decay of F's moving average.
-        freq: the rule sets W_p every `freq` steps; 0 without a rule.
-        rule_options: keyword arguments of the rule.
-        predictor_learning_rate, predictor_weight_decay: of a predictor trained by gradient.
-    """
-
-    method: str
-    ema: bool
-    tau: float
-    rho: float
-    freq: int
-    rule_options: Mapping[str, Any]
-    predictor_learning_rate: float
-    predictor_weight_decay: float
-
-    @property
-    def trains_predictor(self) -> bool:
-        """Whether W_p is trained by gradient: always without a rule, otherwise if `freq` is above 1."""
-        return self.freq != 1
+_VIEWS = "Augmentation"
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +103,10 @@ class Config:
     probe_epochs: int = _setting(_SGD, "epochs of the linear probe", 100, low=1)
     probe_untrained: bool = _setting(_SGD, "also probe the network before training", False)
     width: int = _setting(_RUN, "channels of ResNet-18's first stage", 64, low=1)
+    stem: str = _setting(
+        _RUN, "first layer: 3x3 with stride 1, or 7x7 with stride 2 and max-pool (auto: from 64 pixels on)",
+        "auto", choices=("auto", "small", "large"),
+    )  # fmt: skip
     precision: str = _setting(
         _RUN, "auto: bfloat16 on GPUs, and on CPUs with AMX or AVX512_BF16 under TensorFlow", "auto",
         choices=("auto", "float32", "mixed_bfloat16"),
@@ -132,10 +115,34 @@ class Config:
     record_every: int = _setting(_RUN, "epochs between two recordings of the eigenspaces", 5, low=1)
     seed: int = _setting(_RUN, "seed of weights, image order and augmentation", 0, low=0, high=2**31 - 1)
     dataset: str = _setting(
-        _DATA, "a TFDS name, shapes, or the path of an .npz file or image folder", "cifar10"
+        _DATA, "a folder of images, arrays (.npz, or a folder of .npy), a TFDS name, or shapes", "cifar10"
     )
     data_dir: str | None = _setting(
         _DATA, "folder of prepared TFDS data", shown="$TFDS_DATA_DIR, otherwise TFDS' own"
+    )
+    image_size: int = _setting(_DATA, "pixels per side that images are cropped and resized to", 32, low=8)
+    skip_broken: bool = _setting(_DATA, "leave out image files that cannot be read", False)
+    cache_dir: str | None = _setting(
+        _DATA, "folder that keeps decoded images", shown="the run's, until it ends"
+    )
+    images_on: str = _setting(
+        _DATA, "where the training images lie (auto: on the device if they take up to 4 GiB)", "auto",
+        choices=("auto", "device", "host"),
+    )  # fmt: skip
+    crop_min: float = _setting(_VIEWS, "least area of a crop", 0.08, low=0, high=1, open_low=True)
+    flip_rate: float = _setting(_VIEWS, "probability of a horizontal flip", 0.5, low=0, high=1)
+    jitter_rate: float = _setting(_VIEWS, "probability of colour jitter", 0.8, low=0, high=1)
+    brightness: float = _setting(
+        _VIEWS, "strength of the jitter: factors within 1 - X and 1 + X", 0.4, low=0, high=1
+    )
+    contrast: float = _setting(_VIEWS, "strength, as above", 0.4, low=0, high=1)
+    saturation: float = _setting(_VIEWS, "strength, as above", 0.4, low=0, high=1)
+    hue: float = _setting(
+        _VIEWS, "strength: shift by at most this part of the colour circle", 0.1, low=0, high=0.5
+    )
+    grey_rate: float = _setting(_VIEWS, "probability of greyscale", 0.2, low=0, high=1)
+    blur: float | None = _setting(
+        _VIEWS, "probability of a Gaussian blur", shown="0; from 64 pixels on: 1", low=0, high=1
     )
     experiment: str | None = _setting("", "name in the registry")
     rule_options: Mapping[str, Any] = field(default_factory=dict)
@@ -175,25 +182,7 @@ class Config:
     @cached_property
     def resolved(self) -> Resolved:
         """The values that this run uses."""
-        method = METHODS[self.method]
-        ema = method.ema if self.ema is None else self.ema
-        fields = {name: getattr(self, name, None) for name in method.rule_options}
-        options = {
-            name: self.rule_options.get(name, default if fields[name] is None else fields[name])
-            for name, default in method.rule_options.items()
-        }
-        return Resolved(
-            method="simsiam" if self.method == "byol" and not ema else self.method,
-            ema=ema,
-            tau=(DEFAULT_TAU if self.tau is None else self.tau) if ema else 0.0,
-            rho=method.rho if self.rho is None else self.rho,
-            freq=(self.freq or 1) if method.rule else 0,
-            rule_options=options,
-            predictor_learning_rate=self.predictor_learning_rate or self.learning_rate,
-            predictor_weight_decay=(
-                self.weight_decay if self.predictor_weight_decay is None else self.predictor_weight_decay
-            ),
-        )
+        return resolve(self)
 
     @property
     def title(self) -> str:
@@ -208,6 +197,7 @@ class Config:
         found["freq"] = resolved.freq or None
         for name in ("predictor_learning_rate", "predictor_weight_decay"):
             found[name] = getattr(resolved, name) if resolved.trains_predictor else None
+        found |= {"stem": resolved.stem, "blur": resolved.augmentation["blur"]}
         found |= {name: resolved.rule_options.get(name) for name in _RULE_FIELDS}
         found["rule_options"] = {k: v for k, v in resolved.rule_options.items() if k not in _RULE_FIELDS}
         return found

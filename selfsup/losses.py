@@ -23,8 +23,14 @@ def cosine(a: Any, b: Any) -> Any:
         >>> [round(float(similarity), 2) for similarity in cosine(a, b)]
         [1.0, 0.96, 0.0]
     """
-    a, b = (ops.normalize(ops.cast(x, "float32"), axis=-1) for x in (a, b))
-    return ops.sum(a * b, axis=-1)
+    return ops.sum(_unit_rows(a) * _unit_rows(b), axis=-1)
+
+
+def _unit_rows(x: Any) -> Any:
+    """Divides each row by its norm. A zero row stays zero, with a zero gradient (JAX's own is NaN)."""
+    x = ops.cast(x, "float32")
+    positive = ops.sum(ops.square(x), axis=-1, keepdims=True) > 0
+    return ops.where(positive, ops.normalize(ops.where(positive, x, 1.0), axis=-1), 0.0)
 
 
 def symmetric_negative_cosine(p1: Any, p2: Any, t1: Any, t2: Any) -> Any:

@@ -12,9 +12,10 @@ from selfsup.augment import Augmentation
 from selfsup.backend import replicas
 from selfsup.backend.devices import jit_compile
 from selfsup.backend.precision import full_precision
+from selfsup.backend.settings import check_settings
 from selfsup.backend.step import StepModel
 from selfsup.config import METHODS, Config
-from selfsup.networks.backbones import Backbone
+from selfsup.networks.backbones import Backbone, check_images
 from selfsup.networks.heads import PROJECTION
 from selfsup.networks.siamese import build_networks
 from selfsup.networks.store import ImageStore
@@ -73,20 +74,21 @@ class SiameseModel(StepModel):
             backbone: a functional `keras.Model` from views [B, S, S, 3] to features [B, D], or a function
                 that returns one; by default ResNet-18 of the config's width.
             augmentation: an `Augmentation`, or a function `(images, seed) -> (view1, view2)` of
-                `keras.ops`; by default the paper's.
+                `keras.ops`; by default the config's.
             loss: a function `(p1, p2, t1, t2) -> scalar` of `keras.ops`; no gradient passes through t1 and
                 t2. By default the symmetric negative cosine.
             name: name of the model.
 
         Raises:
-            InputError: the backbone does not have this form.
+            InputError: the backbone does not have this form, or Keras has other process-wide settings.
         """
+        check_settings()
         super().__init__(name=name)
         self.config, self.resolved = config, config.resolved
         self.mean, self.std = tuple(mean), tuple(std)
         self.method = METHODS[self.resolved.method]
         self.store = None if images is None else ImageStore(images)
-        self.augmentation = augmentation or Augmentation()
+        self.augmentation = augmentation or Augmentation(**self.resolved.augmentation)
         if isinstance(self.augmentation, Augmentation):
             self.augmentation = self.augmentation.normalised_by(self.mean, self.std)
         self.pair_loss = loss or losses.symmetric_negative_cosine
@@ -156,9 +158,7 @@ class SiameseModel(StepModel):
             InputError: the images have another dtype or shape.
         """
         images = batch if self.store is None else self.store(batch)
-        found = f"{keras.backend.standardize_dtype(images.dtype)} {list(images.shape)}"
-        if not found.startswith("uint8") or len(images.shape) != 4:
-            raise InputError(f"images must be uint8 [B, H, W, 3], or two float views, not {found}")
+        check_images(images, self.backbone)
         seed = [self.config.seed, self.steps.value]
         if isinstance(self.augmentation, Augmentation):
             return self.augmentation(images, seed, replicas.index(), replicas.count())

@@ -5,6 +5,7 @@ Definitions are torchvision's (`torchvision.transforms.v2`).
 
 from typing import Any
 
+import numpy as np
 from keras import ops
 
 LUMA = (0.299, 0.587, 0.114)
@@ -12,7 +13,7 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 def transform(pixels: Any, drawn: dict[str, Any]) -> Any:
-    """Applies drawn parameters: crop and resize, flip, colour jitter, grey.
+    """Applies drawn parameters: crop and resize, flip, colour jitter, grey and, if drawn, blur.
 
     Args:
         pixels: float32 [B, H, W, 3] in [0, 1], square.
@@ -28,7 +29,11 @@ def transform(pixels: Any, drawn: dict[str, Any]) -> Any:
     pixels = ops.einsum("bih,bhwc->biwc", rows, pixels)
     pixels = ops.einsum("bjw,biwc->bijc", columns, pixels)
     pixels = ops.where(_per_image(drawn["jitter"], 4), _colour_jitter(pixels, drawn), pixels)
-    return ops.where(_per_image(drawn["grey"], 4), grey(pixels), pixels)
+    pixels = ops.where(_per_image(drawn["grey"], 4), grey(pixels), pixels)
+    if "blur" not in drawn:
+        return pixels
+    blurred = gaussian_blur(pixels, drawn["sigma"], kernel_size(size))
+    return ops.where(_per_image(drawn["blur"], 4), blurred, pixels)
 
 
 def _per_image(values: Any, rank: int) -> Any:
@@ -102,3 +107,40 @@ def adjust_hue(pixels: Any, turns: Any) -> Any:
         k = ops.mod(offset + sixths, 6.0)
         channels.append(value - chroma * ops.clip(ops.minimum(k, 4.0 - k), 0.0, 1.0))
     return ops.stack(channels, axis=-1)
+
+
+def kernel_size(size: int) -> int:
+    """Returns the width of the blur's kernel for images of `size` pixels: an odd tenth, 9 for 96.
+
+    Example:
+        >>> [kernel_size(size) for size in (32, 64, 96, 224)]
+        [3, 7, 9, 23]
+    """
+    return max(3, 2 * (size // 20) + 1)
+
+
+def gaussian_blur(pixels: Any, sigma: Any, width: int) -> Any:
+    """Blurs each image with its own Gaussian kernel, with reflected borders (torchvision's `gaussian_blur`).
+
+    Args:
+        pixels: float32 [B, H, W, 3].
+        sigma: standard deviation in pixels, float32 [B], above 0.
+        width: pixels of the kernel per side, odd and below 2 * H.
+
+    Returns:
+        float32 [B, H, W, 3].
+    """
+    half, size = width // 2, pixels.shape[1]
+    distance = ops.arange(width, dtype="float32") - float(half)
+    kernel = ops.exp(-0.5 * ops.square(distance / sigma[:, None]))
+    kernel = kernel / ops.sum(kernel, axis=1, keepdims=True)
+    # As matrices, because XLA's matrix products are much faster on CPUs than sums of shifted images.
+    matrices = ops.einsum("bt,tij->bij", kernel, _reflected_shifts(size, width))
+    pixels = ops.einsum("bih,bhwc->biwc", matrices, pixels)
+    return ops.einsum("bjw,biwc->bijc", matrices, pixels)
+
+
+def _reflected_shifts(size: int, width: int) -> np.ndarray:
+    """Returns the matrices of shifts by -half to half pixels with reflected borders, [width, size, size]."""
+    positions = np.pad(np.arange(size), width // 2, mode="reflect")
+    return np.stack([np.eye(size, dtype=np.float32)[positions[tap : tap + size]] for tap in range(width)])

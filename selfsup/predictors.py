@@ -11,6 +11,8 @@ from keras import ops
 from selfsup.backend.precision import full_precision
 from selfsup.linalg import largest_eigenvalue, square_root
 
+RESIDUAL = 1e-3
+"""Largest entry of root^2 - F up to which the root of the Newton-Schulz iteration is used."""
 SPECTRUM_FLOOR = 1e-4
 """Lower bound of DirectPred's eigenvalues of W_p, as in Tian et al.'s published code."""
 
@@ -75,7 +77,7 @@ def directpred(correlation: Any, eps: float, spectrum: str = "normalized", solve
         spectrum: "normalized" or "paper".
         solver: "eigh" decomposes F. "newton_schulz" uses only matrix products: its W_p differs by at most
             1e-3 in the spectral norm (relative to W_p for "paper"), and "normalized" raises eps to at least
-            1e-4.
+            1e-4. An F with clearly negative eigenvalues is decomposed.
 
     Returns:
         W_p, float32 [D, D], symmetric.
@@ -110,11 +112,18 @@ def _by_eigh(scaled: Any, scale: Any, eps: float, spectrum: str) -> Any:
 
 def _by_newton_schulz(scaled: Any, scale: Any, eps: float, spectrum: str) -> Any:
     largest = largest_eigenvalue(scaled)
-    root = square_root(scaled / ops.where(largest > 0, largest, 1.0))
+    unit = scaled / ops.where(largest > 0, largest, 1.0)
+    root = square_root(unit)
     identity = ops.eye(scaled.shape[0], dtype="float32")
-    if spectrum == "normalized":
-        return root + max(eps, SPECTRUM_FLOOR) * identity
-    return ops.sqrt(largest * scale) * root + eps * largest * scale * identity
+
+    def weight() -> Any:
+        if spectrum == "normalized":
+            return root + max(eps, SPECTRUM_FLOOR) * identity
+        return ops.sqrt(largest * scale) * root + eps * largest * scale * identity
+
+    # The iteration diverges for negative eigenvalues, which rounding alone does not make.
+    converged = ops.max(ops.abs(ops.matmul(root, root) - unit)) < RESIDUAL
+    return ops.cond(converged, weight, lambda: _by_eigh(scaled, scale, eps, spectrum))
 
 
 _SOLVERS = {"eigh": _by_eigh, "newton_schulz": _by_newton_schulz}

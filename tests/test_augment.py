@@ -234,3 +234,50 @@ def test_shards_of_a_batch_get_the_views_of_the_whole(rng):
     for view, halves in zip(whole, zip(*shards, strict=True), strict=True):
         found = np.concatenate([ops.convert_to_numpy(half) for half in halves])
         np.testing.assert_allclose(found, ops.convert_to_numpy(view), atol=1e-5)
+
+
+def blurred(image, sigma, width):
+    """Gaussian blur of float64 [H, W, 3] by its definition, one pixel after the other."""
+    half = width // 2
+    weights = [math.exp(-0.5 * (d / sigma) ** 2) for d in range(-half, half + 1)]
+    weights = np.outer(weights, weights) / sum(weights) ** 2
+    padded = np.pad(image, ((half, half), (half, half), (0, 0)), mode="reflect")
+    height, columns = image.shape[:2]
+    windows = [[padded[i : i + width, j : j + width] for j in range(columns)] for i in range(height)]
+    return np.array([[np.einsum("ij,ijc->c", weights, window) for window in row] for row in windows])
+
+
+def test_blur_is_gaussian_with_each_images_own_sigma(rng):
+    images = photos(rng, 3)[:, :16, :16].astype(np.float32) / 255
+    sigma = np.array([0.1, 0.7, 2.0], np.float32)
+    found = numpy(pixels.gaussian_blur(ops.convert_to_tensor(images), ops.convert_to_tensor(sigma), 9))
+    np.testing.assert_allclose(found[0], images[0], atol=1e-6)
+    for image, s, result in zip(images, sigma, found, strict=True):
+        np.testing.assert_allclose(result, blurred(image.astype(float), s, 9), atol=1e-5)
+
+
+def test_blur_applies_to_its_share_of_images_and_changes_no_other_view(rng):
+    images = photos(rng, 64)
+    plain, _ = (numpy(v) for v in Augmentation()(images, 5))
+    fields = {
+        "crop_area": (1.0, 1.0),
+        "crop_ratio": (1.0, 1.0),
+        "flip_rate": 0,
+        "jitter_rate": 0,
+        "grey_rate": 0,
+    }
+    normal = {"mean": (0.0,) * 3, "std": (1.0,) * 3}
+    half, _ = (numpy(v) for v in Augmentation(blur=0.5, blur_sigma=(2.0, 2.0), **fields, **normal)(images, 5))
+    changed = np.abs(half - images / 255).max(axis=(1, 2, 3)) > LEVEL
+    assert 16 < changed.sum() < 48
+    for image, result in zip(images[changed][:3], half[changed], strict=False):
+        np.testing.assert_allclose(result, blurred(image / 255, 2.0, 3), atol=1e-4)
+    np.testing.assert_array_equal(plain, numpy(Augmentation(blur=0.0)(images, 5)[0]))
+
+
+def test_views_of_larger_images_have_their_size(rng):
+    images = rng.integers(0, 256, (2, 96, 96, 3), dtype=np.uint8)
+    view1, view2 = (numpy(v) for v in Augmentation(blur=1.0)(images, 0))
+    assert view1.shape == view2.shape == (2, 96, 96, 3)
+    assert np.isfinite(view1).all()
+    assert not np.array_equal(view1, view2)

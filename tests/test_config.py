@@ -113,7 +113,7 @@ def test_bad_fields_are_refused_by_name(fields, named):
 
 
 def test_experiments_are_the_cells_of_the_tables():
-    assert len(EXPERIMENTS) == 22
+    assert len(EXPERIMENTS) == 31
     tuned = make_config(experiment="simsiam_symmetric_tuned")
     assert (tuned.learning_rate, tuned.predictor_learning_rate) == (0.2, 2.0)
     assert (tuned.weight_decay, tuned.predictor_weight_decay) == (0.0, 4e-4)
@@ -121,6 +121,17 @@ def test_experiments_are_the_cells_of_the_tables():
     assert make_config(experiment="directpred_noema").resolved.tau == 0
     assert EXPERIMENTS["directpred"].published == 84.7
     assert EXPERIMENTS["directpred_deep"].published_reused == 80.7
+    assert EXPERIMENTS["byol"].stl10.mean == 78.85
+    assert make_config(experiment="directpred_rho0.5_eps0.01").resolved.rule_options["eps"] == 0.01
+
+
+def test_presets():
+    stl10 = make_config("stl10", "directpred").resolved
+    assert (stl10.stem, stl10.augmentation["blur"], stl10.augmentation["hue"]) == ("large", 1.0, 0.2)
+    long = make_config("long", "sgd")
+    assert (long.image_size, long.width, long.epochs, long.resolved.stem) == (16, 16, 100, "small")
+    small = make_config("paper", "byol").resolved
+    assert (small.stem, small.augmentation["blur"]) == ("small", 0.0)
 
 
 def test_experiment_and_preset_combine():

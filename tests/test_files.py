@@ -1,7 +1,6 @@
-import sys
-
 import pytest
 
+from selfsup.utils import files
 from selfsup.utils.files import locked, or_warning, replacement, replacing, sweep
 
 
@@ -45,7 +44,6 @@ def test_a_full_disk_becomes_a_warning(capsys):
     assert capsys.readouterr().err == "warning: cannot write log.csv (No space left on device); continuing\n"
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no locks here")
 def test_a_lock_is_held_by_one(tmp_path):
     with locked(tmp_path / "lock", wait=False) as file:
         file.write("mine")
@@ -53,3 +51,20 @@ def test_a_lock_is_held_by_one(tmp_path):
             pass
     with locked(tmp_path / "lock", wait=True):
         assert (tmp_path / "lock").read_text() == "mine"
+
+
+def test_a_lock_file_that_its_holder_deletes_is_not_shared(tmp_path, monkeypatch):
+    """Who has opened the file before it was deleted must not hold the lock of the deleted file."""
+    path, lock, calls = tmp_path / ".lock", files._lock, []
+
+    def after_its_deletion(file, wait):
+        if not calls:
+            path.unlink()
+        calls.append(wait)
+        lock(file, wait)
+
+    monkeypatch.setattr(files, "_lock", after_its_deletion)
+    with locked(path, wait=True):
+        assert calls == [True, True]
+        with pytest.raises(BlockingIOError), locked(path, wait=False):
+            pass

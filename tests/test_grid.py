@@ -4,7 +4,7 @@ import pytest
 from conftest import fake_result, write_fake_run
 
 from selfsup.reproduction import grid
-from selfsup.reproduction.registry import EXPERIMENTS, SECTIONS
+from selfsup.reproduction.registry import EXPERIMENTS, SECTIONS, sections_of
 from selfsup.utils.errors import InputError
 
 
@@ -50,7 +50,9 @@ def test_plan_has_every_experiment_once_and_the_first_seeds_first(tmp_path):
 def test_the_parts_cover_the_registry():
     names = {name for part in SECTIONS.values() for name in part.experiments}
     assert names == set(EXPERIMENTS)
-    assert len(grid.experiments_of(SECTIONS)) == 21
+    assert len(grid.experiments_of(sections_of("paper"))) == 21
+    assert len(grid.experiments_of(sections_of("stl10"))) == 17
+    assert set(sections_of("quick")) == set(sections_of("paper")) - {"weight_decay"}
 
 
 def test_parts_and_experiments_are_named(tmp_path):

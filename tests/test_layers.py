@@ -105,3 +105,28 @@ def test_convolutions_of_many_pixels_or_in_float32_are_keras():
 def test_convolutions_of_other_shapes_are_keras(shape):
     layer = Conv2D(4, 3, strides=2, padding="same", dtype="mixed_bfloat16")
     assert not layer._by_products(ops.ones(shape, "bfloat16"))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"use_bias": True, "bias_initializer": "ones"},
+        {"activation": "relu"},
+        {"dilation_rate": 2},
+        {"padding": "valid"},
+        {"groups": 3},
+    ],
+    ids=lambda fields: next(iter(fields)),
+)
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_convolution_with_other_settings_is_keras(rng, fields, size):
+    """Three channels and a 1x1 kernel, or bfloat16 and few pixels, would take the fast path."""
+    dtype = "float32" if size == 1 else "bfloat16"
+    settings = {"kernel_size": size, "padding": "same", "use_bias": False, "dtype": dtype, **fields}
+    ours, stock = Conv2D(6, **settings), keras.layers.Conv2D(6, **settings)
+    x = ops.cast(rng.normal(size=(2, 5, 5, 30)), dtype)
+    stock.build(x.shape)
+    ours.build(x.shape)
+    ours.set_weights(stock.get_weights())
+    a, b = (ops.convert_to_numpy(ops.cast(layer(x), "float32")) for layer in (ours, stock))
+    np.testing.assert_allclose(a, b, atol=1e-6)

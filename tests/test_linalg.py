@@ -68,3 +68,15 @@ def test_an_f_that_is_not_finite_raises_no_error():
 def test_an_unknown_solver_is_refused():
     with pytest.raises(ValueError, match="solver"):
         predictors.directpred(np.eye(2), 0.1, solver="qr")
+
+
+@pytest.mark.parametrize("spectrum", ["normalized", "paper"])
+@pytest.mark.parametrize("lowest", [-1e-4, -1e-3, -0.1])
+def test_negative_eigenvalues_count_as_zero_with_both_solvers(rng, lowest, spectrum):
+    eigenvalues = np.r_[lowest, np.logspace(-2, 0, 127)]
+    f, u = matrix(rng, eigenvalues)
+    root = np.sqrt(np.maximum(eigenvalues, 0))
+    expected = (u * (root + 0.1)) @ u.T
+    for solver in ("eigh", "newton_schulz"):
+        w = numpy(predictors.directpred(f, 0.1, spectrum, solver))
+        assert np.linalg.norm(w - expected, 2) < 1e-3, solver

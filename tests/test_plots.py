@@ -7,7 +7,7 @@ from matplotlib.container import BarContainer
 from selfsup.analysis import plots
 from selfsup.records.recordings import Eigenspaces
 from selfsup.reproduction import figures
-from selfsup.reproduction.registry import SECTIONS
+from selfsup.reproduction.registry import SECTIONS, Published
 from selfsup.reproduction.tables import Cell
 
 
@@ -118,7 +118,7 @@ def test_the_names_of_all_runs_of_a_part_fit_below_the_curves(part):
 
 
 def cell(name, published, *values):
-    return Cell(name, published, "", values)
+    return Cell(name, None if published is None else Published(published), "", values)
 
 
 def test_bars_have_means_deviations_and_published_values():

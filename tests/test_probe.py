@@ -57,6 +57,13 @@ def test_nearest_are_in_order(rng):
     np.testing.assert_allclose(cosines, -np.sort(-every, axis=1)[:, :4])
 
 
+def test_knn_at_a_low_temperature_is_the_nearest_neighbours_class(rng):
+    (x, y), (x_test, y_test) = blobs(rng, 90), blobs(rng, 30)
+    nearest, _ = probe.nearest(x, x_test, k=1)
+    expected = 100 * np.mean(y[nearest[:, 0]] == y_test)
+    assert probe.knn(x, y, x_test, y_test, k=20, temperature=1e-4) == pytest.approx(expected)
+
+
 def test_knn_with_fewer_images_than_neighbours(rng):
     x, y = blobs(rng, 12, spread=0.01)
     assert probe.knn(x, y, x, y) == 100

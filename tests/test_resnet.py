@@ -22,6 +22,16 @@ def test_shapes_and_strides(rng):
     assert not [v for v in model.weights if v.path.endswith("bias")]
 
 
+def test_the_large_stem_is_resnet18s_own():
+    model = resnet18(64, (96, 96, 3), stem="large")
+    trained = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+    assert trained == 11_689_512 - (512 * 1000 + 1000)
+    sides = [
+        model.get_layer(name).output.shape[1] for name in ("stem_relu", "stem_pool", "stage4_block2_2_relu")
+    ]
+    assert sides == [48, 24, 3]
+
+
 def test_convolutions_are_he_normal_by_fan_out():
     kernel = resnet18(32).get_layer("stage4_block2_2_conv").get_weights()[0]
     assert kernel.std() == pytest.approx(np.sqrt(2 / (9 * 256)), rel=0.02)

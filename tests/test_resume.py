@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from selfsup.config import Config
-from selfsup.data.datasets import load_dataset
+from selfsup.data.load import load_dataset
 from selfsup.records import checkpoints
 from selfsup.records.recordings import read_eigenspaces
 from selfsup.records.results import read_result

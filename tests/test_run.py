@@ -88,7 +88,7 @@ def test_encoder_loads_without_selfsup(finished, tmp_path):
     encoder = selfsup.load_encoder(workdir)
     result = read_result(workdir)
     assert encoder.mean == tuple(result.dataset["mean"])
-    np.save(tmp_path / "x.npy", selfsup.probe.normalise(images, encoder.mean, encoder.std))
+    np.save(tmp_path / "x.npy", images)
     code = (
         "import sys, numpy as np, keras; model = keras.models.load_model(sys.argv[1], compile=False); "
         "np.save(sys.argv[3], np.asarray(model(np.load(sys.argv[2])))); assert 'selfsup' not in sys.modules; "
@@ -150,7 +150,7 @@ def broken_npz(tmp_path):
     return path
 
 
-def one_class(tmp_path):
+def one_image(tmp_path):
     from PIL import Image
 
     for split in ("train", "test"):
@@ -167,7 +167,7 @@ def a_file(tmp_path):
 BAD = {
     "method": (lambda t: ["--method=magic"], "directpred"),
     "experiment": (lambda t: ["--experiment=byoll"], "--list"),
-    "preset": (lambda t: ["--preset=huge"], "paper, lite, quick"),
+    "preset": (lambda t: ["--preset=huge"], "paper, lite, long, stl10, quick"),
     "simsiam with ema": (lambda t: ["--method=simsiam", "--ema"], "byol"),
     "symmetric directpred": (lambda t: ["--symmetric"], "symmetric"),
     "symmetric directcopy": (lambda t: ["--method=directcopy", "--symmetric"], "symmetric"),
@@ -182,7 +182,7 @@ BAD = {
     "batch": (lambda t: ["--batch_size=97", f"--dataset={t}/tiny.npz"], "96 training images"),
     "missing npz": (lambda t: [f"--dataset={t}/none.npz"], "none.npz"),
     "broken npz": (lambda t: [f"--dataset={broken_npz(t)}"], "cannot be read"),
-    "one class": (lambda t: [f"--dataset={one_class(t)}"], "at least 2"),
+    "one image": (lambda t: [f"--dataset={one_image(t)}"], "larger than the 1 training images"),
     "workdir": (lambda t: [*TINY, f"--workdir={a_file(t)}/run", f"--dataset={t}/tiny.npz"], "workdir"),
 }
 
@@ -211,12 +211,19 @@ def test_help_answers_at_once():
     imported = {line.split("|")[-1].strip().split(".")[0] for line in done.stderr.splitlines()}
     assert "selfsup" in imported
     assert not imported & {"keras", "tensorflow", "jax", "matplotlib", "scipy", "tensorflow_datasets"}
-    for words in ("Method:", "Optimisation:", "Data:", "--[no]ema", "[0.03]", "--preset=paper|lite|quick"):
+    for words in (
+        "Method:",
+        "Optimisation:",
+        "Data:",
+        "--[no]ema",
+        "[0.03]",
+        "--preset=paper|lite|long|stl10|quick",
+    ):
         assert words in done.stdout
 
 
 def test_list_shows_published_accuracies(capsys):
     assert call("--list") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 22
+    assert len(lines) == 31
     assert any(line.startswith("directpred ") and "84.7 %" in line for line in lines)

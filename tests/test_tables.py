@@ -57,12 +57,22 @@ def test_collapse_is_counted_where_the_runs_are_long_enough():
 
 def test_the_deeper_projector_has_a_second_cell():
     cells = make_cells("directpred_deep", [fake_result("directpred_deep", 82.0)])
-    assert [(cell.name, cell.published, cell.mean) for cell in cells] == [
+    assert [(cell.name, cell.published.mean, cell.mean) for cell in cells] == [
         ("directpred_deep", 82.3, 82.0),
         ("directpred_deep_reused", 80.7, 80.0),
     ]
     plain, reused = make_cells("sgd_deep", [fake_result("sgd_deep", 82.0)])
-    assert (plain.published, reused.published) == (82.3, 80.7), "the published figures stand beside both"
+    assert (plain.published.mean, reused.published.mean) == (82.3, 80.7), (
+        "the published figures stand beside both"
+    )
     assert reused.mean == 80.0
     assert (plain.knn, reused.knn) == ((82.0,), ()), "k-NN stands on the backbone"
     assert plain.ranks == reused.ranks == (8.0,)
+
+
+def test_on_stl10_the_published_values_are_those_of_tian_et_al():
+    (cell,) = make_cells("directpred", [fake_result("directpred", 78.0)], dataset="stl10")
+    assert (cell.published.mean, cell.published.std, cell.published.n) == (77.86, 0.16, 5)
+    assert table_rows([cell])[0][1] == "77.86 ± 0.16"
+    assert cell.difference == pytest.approx(78.0 - 77.86)
+    assert make_cells("directcopy", dataset="stl10")[0].published is None

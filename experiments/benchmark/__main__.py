@@ -23,6 +23,7 @@ REFERENCES = {
     "stock": ("stock",),
     "noema": ("noema",),
     "newton_schulz": ("newton_schulz",),
+    "host": ("host",),
 }
 
 ABOUT = """\
@@ -35,7 +36,9 @@ runs in its own process. The variants take turns, so that noise of the machine a
 OWN = {
     "compare": (
         Option(
-            "other variants, separated by commas: torch, stock (Keras' layers), noema, newton_schulz", str
+            "other variants, separated by commas: torch, stock (Keras' layers), noema, newton_schulz, host "
+            "(images not on the device)",
+            str,
         ),
         None,
     ),
@@ -44,7 +47,18 @@ OWN = {
     "probe": (Option("also time the probe of 50,000 training and 10,000 test images", bool), False),
     "out": (Option("JSON file of the results", str), None),
 }
-FIELDS = ("method", "ema", "symmetric", "freq", "solver", "width", "batch_size", "precision")
+FIELDS = (
+    "method",
+    "ema",
+    "symmetric",
+    "freq",
+    "solver",
+    "width",
+    "image_size",
+    "stem",
+    "batch_size",
+    "precision",
+)
 
 
 def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:

@@ -28,9 +28,12 @@ class Block(nn.Module):
         return torch.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
 
 
-def online_network(width: int) -> nn.Sequential:
-    """Builds ResNet-18 for 32x32 images with a two-layer projector: [B, 3, 32, 32] -> [B, 128]."""
-    layers = [nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+def online_network(width: int, stem: str = "small") -> nn.Sequential:
+    """Builds ResNet-18 with either stem and a two-layer projector: [B, 3, H, W] -> [B, 128]."""
+    size, stride, padding = (7, 2, 3) if stem == "large" else (3, 1, 1)
+    first = nn.Conv2d(3, width, size, stride, padding, bias=False)
+    layers: list[nn.Module] = [first, nn.BatchNorm2d(width), nn.ReLU()]
+    layers += [nn.MaxPool2d(3, 2, 1)] if stem == "large" else []
     inputs = width
     for stage in range(4):
         for index in range(2):
@@ -55,17 +58,27 @@ class TorchStep:
         batch_size: images per view.
         ema: whether the target is a moving average of the online network, or the network itself.
         bfloat16: whether to use bfloat16 autocast and channels last, instead of float32.
+        image_size: height and width of the views.
+        stem: "small" or "large".
     """
 
-    def __init__(self, width: int, batch_size: int, ema: bool, bfloat16: bool) -> None:
+    def __init__(
+        self,
+        width: int,
+        batch_size: int,
+        ema: bool,
+        bfloat16: bool,
+        image_size: int = 32,
+        stem: str = "small",
+    ) -> None:
         torch.manual_seed(0)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         layout = torch.channels_last if bfloat16 else torch.contiguous_format
-        self.online = online_network(width).to(self.device, memory_format=layout)
+        self.online = online_network(width, stem).to(self.device, memory_format=layout)
         self.target = copy.deepcopy(self.online).requires_grad_(False) if ema else None
         self.optimizer = torch.optim.SGD(self.online.parameters(), 0.03, momentum=0.9, weight_decay=4e-4)
         self.bfloat16 = bfloat16
-        shape = (batch_size, 3, 32, 32)
+        shape = (batch_size, 3, image_size, image_size)
         self.views = [torch.randn(shape, device=self.device).to(memory_format=layout) for _ in range(2)]
         self.correlation = None
         self.weight = torch.eye(128, device=self.device)

@@ -1,5 +1,6 @@
 """The variants of a training step, each in its own process that waits for its turn."""
 
+import functools
 import json
 import resource
 import statistics
@@ -66,13 +67,14 @@ class OurStep:
         steps: steps per round.
         config: fields of `Config`.
         stock: whether to use Keras' own layers.
+        host: whether the images stay on the host.
     """
 
-    def __init__(self, steps: int, config: dict[str, Any], stock: bool = False) -> None:
+    def __init__(self, steps: int, config: dict[str, Any], stock: bool = False, host: bool = False) -> None:
         import keras
         import numpy as np
 
-        from selfsup import Config, SiameseModel
+        from selfsup import Config, Dataset, SiameseModel
         from selfsup.backend import devices
         from selfsup.networks.backbones import in_stock_layers
         from selfsup.networks.resnet import resnet18
@@ -82,13 +84,17 @@ class OurStep:
         self.config = Config(**config)
         self.steps = steps
         self.images = max(IMAGES, self.config.batch_size)
-        images = np.random.default_rng(0).integers(0, 256, (self.images, 32, 32, 3), dtype=np.uint8)
+        size = self.config.image_size
+        images = np.random.default_rng(0).integers(0, 256, (self.images, size, size, 3), dtype=np.uint8)
+        self.host = Dataset("random", images) if host else None
         keras.utils.set_random_seed(0)
         if stock:
             backbone = in_stock_layers(
-                resnet18(self.config.width), policy=devices.resolve_precision(self.config.precision)
+                resnet18(self.config.width, (size, size, 3), stem=self.config.resolved.stem),
+                policy=devices.resolve_precision(self.config.precision),
             )
-        self.model = SiameseModel(self.config, images, backbone=backbone if stock else None)
+        stored = None if host else images
+        self.model = SiameseModel(self.config, stored, backbone=backbone if stock else None)
         self.model.compile(steps_per_execution=steps)
         for _ in range(WARM_UP):
             self.seconds()
@@ -97,7 +103,7 @@ class OurStep:
         """Returns the seconds per step over one execution, without the start of `fit`."""
         import keras
 
-        from selfsup.data.batches import batches
+        from selfsup.data.batches import ahead, batches, gather
 
         ends = []
 
@@ -105,7 +111,10 @@ class OurStep:
             def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
                 ends.append(time.perf_counter())
 
-        data = batches(self.images, self.config.batch_size, seed=0)
+        data: Any = batches(self.images, self.config.batch_size, seed=0)
+        if self.host is not None:
+            indices = (rows for (rows,) in data)
+            data = ((images,) for images in ahead(functools.partial(gather, self.host), indices))
         self.model.fit(data, steps_per_epoch=2 * self.steps, shuffle=False, verbose=0, callbacks=[Timer()])
         return (ends[-1] - ends[0]) / self.steps
 
@@ -154,7 +163,8 @@ class OurStep:
         from selfsup.analysis.encoder import probed_model
 
         network = probed_model(self.model.backbone, self.model.projector, reuse=False)
-        images = np.random.default_rng(0).integers(0, 256, (IMAGES, 32, 32, 3), dtype=np.uint8)
+        size = self.config.image_size
+        images = np.random.default_rng(0).integers(0, 256, (IMAGES, size, size, 3), dtype=np.uint8)
         factor = sum(PROBED.values()) / IMAGES
 
         def features() -> Any:
@@ -195,7 +205,8 @@ class TorchReference:
         from experiments.benchmark.torch_step import TorchStep
 
         self.steps = steps
-        self.step = TorchStep(config["width"], config["batch_size"], config["ema"], bfloat16)
+        stem, size = config["stem"], config["image_size"]
+        self.step = TorchStep(config["width"], config["batch_size"], config["ema"], bfloat16, size, stem)
         for _ in range(WARM_UP):
             self.step()
 
@@ -215,6 +226,7 @@ KINDS: dict[str, Callable] = {
     "ours": OurStep,
     "noema": lambda steps, config: OurStep(steps, {**config, "ema": False, "tau": None}),
     "newton_schulz": lambda steps, config: OurStep(steps, {**config, "solver": "newton_schulz"}),
+    "host": lambda steps, config: OurStep(steps, config, host=True),
     "stock": lambda steps, config: OurStep(steps, config, stock=True),
     "torch": lambda steps, config: TorchReference(steps, config, bfloat16=True),
     "torch_float32": lambda steps, config: TorchReference(steps, config, bfloat16=False),

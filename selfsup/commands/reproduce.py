@@ -11,7 +11,7 @@ from selfsup.config import OPTIONS
 from selfsup.records.results import read_result
 from selfsup.reproduction import grid
 from selfsup.reproduction.processes import Processes
-from selfsup.reproduction.registry import EXPERIMENTS, PRESETS, SECTIONS
+from selfsup.reproduction.registry import EXPERIMENTS, PRESETS, SECTIONS, sections_of
 from selfsup.reproduction.slots import slots
 from selfsup.utils.clock import duration
 from selfsup.utils.errors import InputError
@@ -53,8 +53,7 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
     """Executes the command with its own flags and the given `Config` fields; returns the exit status."""
     preset = values["preset"]
     out = Path(values["out"] or f"runs/reproduce/{preset}")
-    default = [section for section in SECTIONS if preset != "quick" or section != "weight_decay"]
-    chosen = values["only"].split(",") if values["only"] else default
+    chosen = values["only"].split(",") if values["only"] else sections_of(preset)
     if values["report_only"]:
         return report_only(out, grid.experiments_of(chosen))
     jobs = grid.plan(preset, chosen, values["seeds"], out, overrides)

@@ -7,7 +7,7 @@ from typing import Any
 
 from selfsup import cli
 from selfsup.config import Config
-from selfsup.records.results import DIVERGED
+from selfsup.records.results import DIVERGED, Result
 from selfsup.records.workdir import CURVES_FIGURE, EIGENSPACE_FIGURE
 from selfsup.reproduction.registry import EXPERIMENTS, PRESETS, make_config
 from selfsup.utils.errors import InputError
@@ -42,7 +42,10 @@ def list_experiments() -> None:
     """Prints all experiments: name, published accuracies in percent, and source."""
     for name, experiment in EXPERIMENTS.items():
         published = [x for x in (experiment.published, experiment.published_reused) if x is not None]
-        print(f"{name:36}{' / '.join(f'{x:g} %' for x in published) or '-':17}{experiment.source}")
+        text, source = " / ".join(f"{x:g} %" for x in published), experiment.source
+        if not published and experiment.stl10:
+            text, source = f"{experiment.stl10.mean:g} % (STL-10)", experiment.stl10.source
+        print(f"{name:36}{text:17}{source}")
 
 
 def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
@@ -66,7 +69,7 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
     if result.diverged:
         print(f"error: {DIVERGED}; lower --learning_rate. See {workdir}", file=sys.stderr)
         return STATUS_DIVERGED
-    report(config, result.accuracy, result.collapsed)
+    report(config, result)
     print(f"{result.seconds['total']:.0f} s in all; records and encoder in {workdir}")
     print(f"figures: {workdir / EIGENSPACE_FIGURE} and {workdir / CURVES_FIGURE}")
     return 0
@@ -85,9 +88,12 @@ def import_train() -> Any:
     return train
 
 
-def report(config: Config, accuracy: dict[str, float], collapsed: bool) -> None:
-    """Prints the test accuracies in percent, and whether the run collapsed."""
-    print(f"test accuracy of {config.title} on {config.dataset}:")
+def report(config: Config, result: Result) -> None:
+    """Prints the test accuracies in percent, or why there are none, and whether the run collapsed."""
+    for reason in dict.fromkeys(result.skipped.values()):
+        print(f"no {' and '.join(result.skipped)}: {reason}")
+    if result.accuracy:
+        print(f"test accuracy of {config.title} on {config.dataset}:")
     names = {
         "untrained_linear": "linear probe, untrained network",
         "linear": "linear probe, last epoch",
@@ -95,9 +101,9 @@ def report(config: Config, accuracy: dict[str, float], collapsed: bool) -> None:
         "knn": "weighted k-NN",
     }
     for key, name in names.items():
-        if key in accuracy:
-            print(f"  {accuracy[key]:6.2f} %  {name}")
-    if collapsed:
+        if (accuracy := result.accuracy.get(key)) is not None:
+            print(f"  {accuracy:6.2f} %  {name}")
+    if result.collapsed:
         print("  the representation has COLLAPSED")
 
 

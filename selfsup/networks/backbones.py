@@ -32,6 +32,22 @@ def make_backbone(given: Backbone) -> keras.Model:
     return model
 
 
+def check_images(images: Any, backbone: keras.Model) -> None:
+    """Checks a batch of images that are to be augmented.
+
+    Raises:
+        InputError: they are not uint8 or do not have the shape that the backbone takes.
+    """
+    dtype, shape = keras.backend.standardize_dtype(images.dtype), list(images.shape[1:])
+    wanted = list(backbone.input_shape[1:])
+    fits = len(shape) == 3 and all(w in (None, s) for w, s in zip(wanted, shape, strict=True))
+    if dtype != "uint8" or not fits:
+        sizes = ", ".join(str(size or name) for size, name in zip(wanted, "HWC", strict=True))
+        raise InputError(
+            f"images must be uint8 [B, {sizes}], or two float views, not {dtype} {['B', *shape]}"
+        )
+
+
 def target_copy(model: keras.Model, name: str) -> keras.Model:
     """Returns a copy of the model whose weights are separate variables with the same values."""
     copy = keras.models.clone_model(model)

@@ -63,13 +63,14 @@ class BatchNorm(keras.layers.BatchNormalization):
 
 
 class Conv2D(keras.layers.Conv2D):
-    """`keras.layers.Conv2D` with "same" padding and no bias, and a better kernel gradient on CPUs.
+    """`keras.layers.Conv2D` with a better kernel gradient on CPUs.
 
     oneDNN's kernel gradient in bfloat16 is slow for small images with many channels, as in the last stages of
     a ResNet: at 4x4 pixels and 512 channels it takes four times as long as the forward pass. The gradient of
     a 1x1 kernel can be non-deterministic if the number of channels is not a multiple of 16. In both cases
     this layer computes the gradient as one matrix product for each kernel position; in the first case that
-    takes a sixth of the time. In all other cases it is Keras' layer.
+    takes a sixth of the time. In all other cases it is Keras' layer, and so it is with a bias, an activation,
+    dilation, groups or other padding than "same".
     """
 
     def call(self, inputs: Any) -> Any:
@@ -87,6 +88,10 @@ class Conv2D(keras.layers.Conv2D):
         """
         (height, width), stride, channels = inputs.shape[1:3], self.strides[0], inputs.shape[-1]
         if keras.backend.backend() != "tensorflow" or on_gpu() or height != width or height % stride:
+            return False
+        plain = self.padding == "same" and not self.use_bias and self.groups == 1
+        plain = plain and tuple(self.dilation_rate) == (1, 1) and self.strides[0] == self.strides[1]
+        if not plain or self.activation is not keras.activations.linear:
             return False
         few_pixels = self.compute_dtype == "bfloat16" and (height // stride) ** 2 < channels
         return few_pixels or (self.kernel_size == (1, 1) and channels % 16 != 0)

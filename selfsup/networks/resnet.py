@@ -1,4 +1,4 @@
-"""ResNet-18 for 32x32 images: 3x3 stem of stride 1, no max-pool (report section 4)."""
+"""ResNet-18, with a stem for small images (report section 4) or its own."""
 
 from typing import Any
 
@@ -18,6 +18,7 @@ def resnet18(
     image_shape: tuple[int, int, int] = (32, 32, 3),
     dtype: Any = "float32",
     name: str = "backbone",
+    stem: str = "small",
 ) -> keras.Model:
     """Builds the backbone: normalised images, float32 [B, H, W, 3] -> features [B, 8 * width].
 
@@ -29,6 +30,8 @@ def resnet18(
         image_shape: height, width and channels.
         dtype: dtype policy of all layers.
         name: name of the model, with which the paths of its variables begin.
+        stem: "small" for a 3x3 convolution with stride 1 and no pooling, for images of 32 pixels; "large" for
+            ResNet-18's own 7x7 convolution with stride 2 and a 3x3 max-pool with stride 2.
 
     Example:
         >>> resnet18(width=16).input_shape
@@ -57,7 +60,10 @@ def resnet18(
         return relu(layers.Add(dtype=dtype, name=f"{layer}_add")([x, shortcut]), f"{layer}_2")
 
     images = keras.Input(image_shape, dtype="float32", name="images")
-    x = relu(norm(conv(images, width, 3, 1, "stem"), "stem"), "stem")
+    size, strides = (7, 2) if stem == "large" else (3, 1)
+    x = relu(norm(conv(images, width, size, strides, "stem"), "stem"), "stem")
+    if stem == "large":
+        x = layers.MaxPooling2D(3, 2, "same", data_format="channels_last", dtype=dtype, name="stem_pool")(x)
     for stage in range(STAGES):
         for index in range(BLOCKS_PER_STAGE):
             strides = 2 if stage > 0 and index == 0 else 1

@@ -38,7 +38,12 @@ def build_networks(config: Config, backbone: Backbone | None = None) -> Networks
         InputError: the backbone does not map images to features [B, D].
     """
     resolved, dtype = config.resolved, resolve_precision(config.precision)
-    online = resnet18(config.width, dtype=dtype) if backbone is None else make_backbone(backbone)
+
+    def resnet(name: str) -> keras.Model:
+        shape = (config.image_size, config.image_size, 3)
+        return resnet18(config.width, shape, dtype, name, resolved.stem)
+
+    online = resnet("backbone") if backbone is None else make_backbone(backbone)
     features = online.output_shape[-1]
 
     def projector(name: str) -> keras.Sequential:
@@ -48,7 +53,7 @@ def build_networks(config: Config, backbone: Backbone | None = None) -> Networks
     target = target_head = None
     if resolved.ema:
         if backbone is None:
-            target = resnet18(config.width, dtype=dtype, name="target_backbone")
+            target = resnet("target_backbone")
         else:
             target = target_copy(online, "target_backbone")
         target_head = projector("target_projector")

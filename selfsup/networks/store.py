@@ -1,10 +1,24 @@
-"""The training images on the device."""
+"""The training images on the device, if they fit."""
 
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+
+LIMIT = 4 * 2**30
+"""Bytes up to which images are kept on the device by default."""
+
+
+def on_device(images: str, count: int, size: int) -> bool:
+    """Whether to keep the training images on the device.
+
+    Args:
+        images: "device", "host", or "auto" for the device if they take up to 4 GiB there.
+        count: number of images.
+        size: their height and width in pixels.
+    """
+    return images == "device" or (images == "auto" and count * size * size * 3 <= LIMIT)
 
 
 class ImageStore(keras.layers.Layer):

@@ -6,7 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,11 @@ Identity = Mapping[str, str | int]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state of a run after `steps` training steps, as arrays by name."""
+    """The state of a run after `steps` training steps, as arrays by name, and the identity of the run."""
 
     steps: int
     arrays: Mapping[str, np.ndarray]
+    identity: Identity = field(default_factory=dict)
 
 
 class DamagedError(Exception):
@@ -101,7 +102,7 @@ def read(path: Path, identity: Identity) -> Checkpoint:
     if different:
         raise DamagedError(f"it is a checkpoint of a run with {'; '.join(different)}")
     with np.load(io.BytesIO(arrays), allow_pickle=False) as file:
-        return Checkpoint(header["steps"], dict(file))
+        return Checkpoint(header["steps"], dict(file), theirs)
 
 
 def latest(workdir: Path, identity: Identity) -> Checkpoint | None:

@@ -11,6 +11,7 @@ from selfsup.utils.files import replacing
 
 RESULT = "result.json"
 DIVERGED = "the loss became infinite or not a number"
+NO_LABELS = "the dataset has no labels"
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Result:
         config: the fields of `Config`.
         accuracy: test accuracies in percent: `linear` after the probe's last epoch; `knn`, weighted with k =
             200; `linear_reused` on the projector's first block (3-layer projectors); `untrained_linear`
-            before training, if requested. None for a diverged run.
+            before training, if requested. None for a diverged run; empty without labels.
         collapsed: whether the run collapsed by the fixed rule of `selfsup.collapse`.
         diverged: whether the loss stopped being finite.
         monitor: of the last epoch, the means of `loss`, `embedding_std` and `effective_rank`, and the last
@@ -36,6 +37,7 @@ class Result:
         weights: SHA-256 of all variables after training, including the optimizer's: runs with the same value
             are bit-identical.
         commit: git commit of the code, with "-dirty" after local changes; None if unknown.
+        skipped: evaluations that were not made, and why, by name.
         swapped: descriptions of a backbone, augmentation or loss that replaced the paper's, by name.
     """
 
@@ -52,6 +54,7 @@ class Result:
     weights: str
     commit: str | None
     swapped: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
 
     def write(self, workdir: Path) -> None:
         """Writes `result.json`, completely or not at all.

@@ -18,6 +18,8 @@ from selfsup.utils.files import locked, sweep
 
 CONFIG, LOCK, TENSORBOARD = "config.json", ".lock", "tensorboard"
 ENCODER = "encoder.keras"
+IMAGES = "images"
+"""Folder of decoded image files, which a resumed run reads; deleted when the run ends."""
 EIGENSPACE_FIGURE, CURVES_FIGURE = "eigenspace.png", "curves.png"
 RECORDS = (RESULT, CONFIG, LOG, TIMING, EIGENSPACES, ENCODER, EIGENSPACE_FIGURE, CURVES_FIGURE)
 """The files of a run besides its checkpoints; --overwrite deletes `result.json` first."""
@@ -65,18 +67,21 @@ def owned(workdir: Path, config: Config, overwrite: bool = False) -> Iterator[No
         InputError: the folder cannot be written, is used by another process, or belongs to another run.
     """
     created = [path for path in (workdir, *workdir.parents) if not path.exists()]
-    try:
-        with _lock(workdir):
+    with _lock(workdir):
+        try:
             if not overwrite:
                 check_workdir(workdir, config)
             sweep(workdir)
             yield
-    except InputError:
-        for path in created:
-            with suppress(OSError):
-                (path / LOCK).unlink(missing_ok=True)
-                path.rmdir()
-        raise
+        except InputError:
+            if workdir in created:
+                shutil.rmtree(workdir / IMAGES, ignore_errors=True)
+                with suppress(OSError):
+                    (workdir / LOCK).unlink()  # while it is held, so that no other process can hold it, too
+            for path in created:
+                with suppress(OSError):
+                    path.rmdir()
+            raise
 
 
 @contextmanager
@@ -102,7 +107,8 @@ def clear(workdir: Path) -> None:
     for name in RECORDS:
         (workdir / name).unlink(missing_ok=True)
     checkpoints.delete(workdir)
-    shutil.rmtree(workdir / TENSORBOARD, ignore_errors=True)
+    for folder in (TENSORBOARD, IMAGES):
+        shutil.rmtree(workdir / folder, ignore_errors=True)
 
 
 def write_config(workdir: Path, config: Config) -> None:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from scipy.stats import t
 
+from selfsup.reproduction.registry import Published
 from selfsup.reproduction.tables import REUSED, Cell
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
@@ -29,15 +30,6 @@ class Sample(Protocol):
 
     @property
     def n(self) -> int: ...
-
-
-@dataclass(frozen=True)
-class Published:
-    """A published mean and standard deviation over n seeds."""
-
-    mean: float
-    std: float
-    n: int
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def accuracy_bars(groups: Mapping[str, Sequence[Cell]], bars: Sequence[str]) -> 
             means = [cell.mean for cell in cells]
             errors = [cell.std for cell in cells]
             ax.bar(x, means, 0.92 * width, yerr=errors, capsize=4, color=PALETTE[index], label=bar, zorder=2)
-            published = [np.nan if cell.published is None else cell.published for cell in cells]
+            published = [np.nan if cell.published is None else cell.published.mean for cell in cells]
             label = "published" if index == 0 else None
             ax.plot(x, published, "o", color="black", markerfacecolor="white", label=label, zorder=3)
         ax.set_xticks(range(len(groups)), list(groups))
@@ -44,7 +44,7 @@ def accuracy_dots(cells: Sequence[Cell]) -> Figure:
         figure = Figure(figsize=(8, 1.0 + 0.24 * len(cells)), layout="constrained")
         ax = figure.subplots()
         y = np.arange(len(cells))[::-1]
-        published = np.array([np.nan if cell.published is None else cell.published for cell in cells])
+        published = np.array([np.nan if cell.published is None else cell.published.mean for cell in cells])
         ours = np.array([cell.mean for cell in cells])
         errors = np.array([cell.std for cell in cells])
         ax.hlines(y, published, ours, color="0.75", zorder=1)

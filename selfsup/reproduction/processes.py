@@ -137,7 +137,10 @@ class _Progress:
 def _outcome(job: grid.Job) -> str:
     result = read_result(job.workdir)
     assert result is not None
-    return f"{result.accuracy['linear']:.2f} %" + (", collapsed" if result.collapsed else "")
+    accuracy = result.accuracy.get("linear")
+    return ("finished" if accuracy is None else f"{accuracy:.2f} %") + (
+        ", collapsed" if result.collapsed else ""
+    )
 
 
 def _environment(slot: Slot) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """How the numbers of a report were made, and whether at the paper's scale."""
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from selfsup.config import Config
@@ -31,6 +32,12 @@ def is_paper_scale(results: Iterable[Result]) -> bool:
         and all(result.dataset[name] == size for name, size in PAPER_IMAGES.items())
         for result in results
     )
+
+
+def dataset_of(results: Iterable[Result]) -> str:
+    """Returns "stl10" if all runs (at least one) were made on a dataset of that name, otherwise "cifar10"."""
+    names = {Path(result.dataset["name"]).stem.split(":")[0] for result in results}
+    return "stl10" if names == {"stl10"} else "cifar10"
 
 
 def describe_scale(results: Iterable[Result]) -> str:

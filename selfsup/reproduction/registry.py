@@ -1,6 +1,7 @@
 """The presets (scales) and the named experiments (cells of the report's tables)."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,15 @@ from selfsup.utils.errors import InputError
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "lite": {"width": 16, "epochs": 10, "record_every": 1},
+    "long": {"width": 16, "image_size": 16},
+    "stl10": {
+        "dataset": "stl10",
+        "image_size": 96,
+        "brightness": 0.8,
+        "contrast": 0.8,
+        "saturation": 0.8,
+        "hue": 0.2,
+    },
     "quick": {
         "dataset": "shapes",
         "width": 16,
@@ -24,7 +34,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         "probe_untrained": True,
     },
 }
-"""Scales of a run: the paper's, CIFAR-10 for a CPU, and one that needs no data.
+"""Scales of a run: the paper's; two for a CPU; that of Tian et al. 2021; and one that needs no data.
+
+`lite` has a tenth of the paper's epochs; `long` has all 39,000 steps, on CIFAR-10 at 16x16 pixels. `stl10` is
+the setting of Tian et al. 2021, whose images are not normalised (ours are).
 
 `quick` has a higher learning rate and a faster target, because it takes 468 steps instead of 39,000.
 """
@@ -50,15 +63,24 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "sgd_deep": {"method": "sgd", "projector_layers": 3},
     **{f"{name}_decay_predictor": {**cell, **_DECAY_PREDICTOR} for name, cell in _TWO_LAYERS.items()},
     **{f"{name}_decay_none": {**cell, **_DECAY_NONE} for name, cell in _TWO_LAYERS.items()},
+    "sgd_symmetric": {"method": "sgd", "symmetric": True},
+    "sgd_noema_symmetric": {"method": "sgd", "ema": False, "symmetric": True},
+    **{
+        f"directpred_rho{rho:g}_eps{eps:g}": {"method": "directpred", "rho": rho, "eps": eps}
+        for rho in (0.3, 0.5)
+        for eps in (0.0, 0.01, 0.1, 0.5)
+        if (rho, eps) != (0.3, 0.1)  # the defaults
+    },
 }
 
 
 @dataclass(frozen=True)
 class Section:
-    """A section of the report: its heading, and the experiments of its rows in order."""
+    """A section of the report: its heading, the experiments of its rows in order, and their dataset."""
 
     title: str
     experiments: tuple[str, ...]
+    dataset: str = "cifar10"
 
 
 SECTIONS: dict[str, Section] = {
@@ -80,6 +102,29 @@ SECTIONS: dict[str, Section] = {
         "Weight decay: on the predictor only, and none",
         tuple(f"{name}_decay_{where}" for where in ("predictor", "none") for name in _TWO_LAYERS),
     ),
+    "stl10_table3": Section(
+        "Table 3 of Tian et al. 2021: EMA and a symmetric W_p on STL-10",
+        tuple(
+            f"{name}{suffix}"
+            for name in ("sgd", "sgd_noema", "byol", "simsiam")
+            for suffix in ("_symmetric", "")
+        ),
+        "stl10",
+    ),
+    "stl10_table6": Section(
+        "Table 6 of Tian et al. 2021: eps and rho of DirectPred on STL-10",
+        tuple(
+            "directpred" if (rho, eps) == (0.3, 0.1) else f"directpred_rho{rho:g}_eps{eps:g}"
+            for rho in (0.3, 0.5)
+            for eps in (0.0, 0.01, 0.1, 0.5)
+        ),
+        "stl10",
+    ),
+    "stl10_table8": Section(
+        "Table 8 of Tian et al. 2021: DirectPred and its SGD baseline on STL-10",
+        ("directpred", "directpred_freq5", "sgd"),
+        "stl10",
+    ),
 }
 """The sections of the report that need runs, in order."""
 
@@ -87,6 +132,30 @@ SECTIONS: dict[str, Section] = {
 def canonical(experiment: str) -> str:
     """Returns the first experiment with the same settings: one run serves both names."""
     return next(name for name, settings in _SETTINGS.items() if settings == _SETTINGS[experiment])
+
+
+def sections_of(preset: str) -> tuple[str, ...]:
+    """Returns the sections of the report that a preset fills; `quick` leaves out the weight decay study."""
+    dataset = "stl10" if preset == "stl10" else "cifar10"
+    names = (name for name, section in SECTIONS.items() if section.dataset == dataset)
+    return tuple(name for name in names if (preset, name) != ("quick", "weight_decay"))
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published test accuracy in percent, or its mean and standard deviation over n seeds.
+
+    Attributes:
+        mean: in percent.
+        std: sample standard deviation; NaN for a single run.
+        n: number of seeds.
+        source: where it was published.
+    """
+
+    mean: float
+    std: float = math.nan
+    n: int = 1
+    source: str = ""
 
 
 _IDENTITY = ("method", "ema", "symmetric", "freq", "projector_layers")
@@ -101,27 +170,27 @@ class Experiment:
         published: CIFAR-10 test accuracy in percent, or None if not published.
         published_reused: the same with the probe on the reused projector block.
         source: where the values were published.
+        stl10: the test accuracy on STL-10, or None.
     """
 
     settings: Mapping[str, Any]
     published: float | None
     published_reused: float | None
     source: str
+    stl10: Published | None = None
 
 
 def _experiments() -> Mapping[str, Experiment]:
-    published = json.loads(Path(__file__).with_name("published.json").read_text())["experiments"]
-    return MappingProxyType(
-        {
-            name: Experiment(
-                MappingProxyType(settings),
-                published[name]["accuracy"],
-                published[name].get("accuracy_reused"),
-                published[name]["source"],
-            )
-            for name, settings in _SETTINGS.items()
-        }
-    )
+    published = json.loads(Path(__file__).with_name("published.json").read_text())
+    cifar10, stl10 = published["experiments"], published["stl10"]["experiments"]
+    found = {}
+    for name, settings in _SETTINGS.items():
+        cell = cifar10.get(name, {})
+        accuracies = (cell.get("accuracy"), cell.get("accuracy_reused"))
+        elsewhere = Published(**stl10[name]) if name in stl10 else None
+        source = cell.get("source", "")
+        found[name] = Experiment(MappingProxyType(settings), *accuracies, source, elsewhere)
+    return MappingProxyType(found)
 
 
 EXPERIMENTS: Mapping[str, Experiment] = _experiments()

@@ -12,7 +12,7 @@ from selfsup.reproduction import figures
 from selfsup.reproduction.claims import claims
 from selfsup.reproduction.grid import FAILURE, RUNS, Run, collect
 from selfsup.reproduction.page import to_html
-from selfsup.reproduction.provenance import describe_origin, describe_scale, is_paper_scale
+from selfsup.reproduction.provenance import dataset_of, describe_origin, describe_scale, is_paper_scale
 from selfsup.reproduction.registry import EXPERIMENTS, SECTIONS, canonical
 from selfsup.reproduction.tables import HEADER, REUSED, Cell, make_cells, table_rows
 from selfsup.utils.clock import duration
@@ -67,8 +67,11 @@ def write_report(out: Path, planned: Iterable[str], force: bool = False) -> None
             (out / LOCK).touch()
             read = (out / LOCK).stat().st_mtime_ns
             shown = {*planned, *(run.experiment for run in collect(out))}
-            sections = [name for name, section in SECTIONS.items() if shown & set(section.experiments)]
-            Report(out, sections).write()
+            dataset = dataset_of(run.result for run in collect(out) if run.result)
+            chosen = {name: s for name, s in SECTIONS.items() if s.dataset == dataset}
+            Report(
+                out, [name for name, section in chosen.items() if shown & set(section.experiments)]
+            ).write()
             os.utime(out / PAGE, ns=(read, read))
     print(f"report: {out / REPORT} and {out / PAGE}")
 
@@ -85,11 +88,12 @@ class Report:
 
     Args:
         out: folder of a grid.
-        sections: which sections of the report to show, see `registry.SECTIONS`.
+        sections: which sections of the report to show, see `registry.SECTIONS`; all of one dataset.
     """
 
     def __init__(self, out: Path, sections: Sequence[str]) -> None:
         self.out, self.sections = out, sections
+        self.dataset = next((SECTIONS[name].dataset for name in sections), "cifar10")
         self.runs: dict[str, list[Run]] = {name: [] for name in EXPERIMENTS}
         for run in collect(out):
             self.runs[run.experiment].append(run)
@@ -98,7 +102,7 @@ class Report:
             runs = self.runs[canonical(name)]
             results = [run.result for run in runs if run.result]
             failures = [run.failure for run in runs if run.failure and not run.result]
-            for cell in make_cells(name, results, failures):
+            for cell in make_cells(name, results, failures, self.dataset):
                 self.cells[cell.name] = cell
         self.results = [run.result for run in self._shown() if run.result]
 

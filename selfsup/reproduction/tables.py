@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from selfsup import collapse
 from selfsup.records.results import DIVERGED, Result
-from selfsup.reproduction.registry import EXPERIMENTS
+from selfsup.reproduction.registry import EXPERIMENTS, Published
 
 REUSED = "_reused"
 
@@ -18,7 +18,7 @@ class Cell:
 
     Attributes:
         name: the experiment, with the suffix "_reused" if the probe uses the reused projector block.
-        published: in percent, or None if not published.
+        published: the published accuracy, or None.
         source: where it was published.
         values: ours in percent, one per run that finished without diverging.
         knn: accuracy of the weighted k-NN on the backbone's features in percent, for the same runs; empty
@@ -30,7 +30,7 @@ class Cell:
     """
 
     name: str
-    published: float | None
+    published: Published | None
     source: str
     values: tuple[float, ...] = ()
     knn: tuple[float, ...] = ()
@@ -55,11 +55,20 @@ class Cell:
     @property
     def difference(self) -> float | None:
         """Ours minus published, in points."""
-        return None if self.published is None or not self.values else self.mean - self.published
+        return None if self.published is None or not self.values else self.mean - self.published.mean
 
 
-def make_cells(experiment: str, results: Iterable[Result] = (), failures: Sequence[str] = ()) -> list[Cell]:
-    """Returns the cell of an experiment and, with a deeper projector, that of the reused projector block."""
+def make_cells(
+    experiment: str, results: Iterable[Result] = (), failures: Sequence[str] = (), dataset: str = "cifar10"
+) -> list[Cell]:
+    """Returns the cell of an experiment and, with a deeper projector, that of the reused projector block.
+
+    Args:
+        experiment: a name in the registry.
+        results: its finished runs.
+        failures: why other runs have no accuracy.
+        dataset: whose published accuracies to show, "cifar10" or "stl10".
+    """
     entry = EXPERIMENTS[experiment]
     results = list(results)
     failures = (*failures, *(DIVERGED for r in results if r.diverged))
@@ -67,21 +76,27 @@ def make_cells(experiment: str, results: Iterable[Result] = (), failures: Sequen
     collapsed = tuple(
         result.collapsed if result.config["epochs"] >= collapse.MIN_EPOCHS else None for result in finished
     )
-    probes = {"": ("linear", entry.published), REUSED: ("linear_reused", entry.published_reused)}
+    known = {"": entry.published, REUSED: entry.published_reused}
+    published = {
+        key: None if value is None else Published(value, source=entry.source) for key, value in known.items()
+    }
+    if dataset == "stl10":
+        published = {"": entry.stl10, REUSED: None}
+    probes = {"": "linear", REUSED: "linear_reused"}
     if not entry.settings.get("projector_layers"):
         del probes[REUSED]
     return [
         Cell(
             experiment + suffix,
-            published,
-            entry.source,
-            values=_known(result.accuracy[probe] for result in finished),
-            knn=() if suffix else _known(result.accuracy["knn"] for result in finished),
+            published[suffix],
+            "-" if (found := published[suffix]) is None else found.source,
+            values=_known(result.accuracy.get(probe) for result in finished),
+            knn=() if suffix else _known(result.accuracy.get("knn") for result in finished),
             ranks=_known(result.monitor["effective_rank"] for result in finished),
             collapsed=collapsed,
             failures=failures,
         )
-        for suffix, (probe, published) in probes.items()
+        for suffix, probe in probes.items()
     ]
 
 
@@ -90,7 +105,7 @@ def table_rows(cells: Iterable[Cell]) -> list[tuple[str, ...]]:
     return [
         (
             cell.name,
-            "-" if cell.published is None else f"{cell.published:g}",
+            _published(cell),
             _ours(cell),
             "-" if cell.difference is None else f"{cell.difference:+.2f}",
             _spread(cell.knn),
@@ -102,6 +117,13 @@ def table_rows(cells: Iterable[Cell]) -> list[tuple[str, ...]]:
 
 
 HEADER = ("experiment", "published, %", "ours, %", "difference", "k-NN, %", "rank of F", "collapsed")
+
+
+def _published(cell: Cell) -> str:
+    if cell.published is None:
+        return "-"
+    spread = "" if math.isnan(cell.published.std) else f" ± {cell.published.std:.2f}"
+    return f"{cell.published.mean:g}{spread}"
 
 
 def _known(values: Iterable[float | None]) -> tuple[float, ...]:

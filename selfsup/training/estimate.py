@@ -8,8 +8,9 @@ import keras
 
 from selfsup.config import Config
 from selfsup.data.batches import batches
-from selfsup.data.datasets import Dataset, load_dataset
+from selfsup.data.dataset import Dataset
 from selfsup.model import SiameseModel
+from selfsup.training.loading import load
 
 STEPS = 10
 STARTUP = 30.0
@@ -49,11 +50,14 @@ def total_seconds(configs: Iterable[Config]) -> float:
     data: Dataset | None = None
     total = 0.0
     for config in configs:
-        data = data or load_dataset(config.dataset, config.data_dir)
+        data = data or load(config)
         ema = config.resolved.ema
         if ema not in timed:
             timed[ema] = step_seconds(config, data)
         images = len(data.x_train)
-        features = FEATURES * (images + len(data.x_test)) / config.batch_size
-        total += STARTUP + (config.epochs * (images // config.batch_size) + features) * timed[ema]
+        features = (
+            FEATURES * (images + len(data.x_test)) / config.batch_size if data.x_test is not None else 0
+        )
+        steps = config.epochs * (data.training_images // config.batch_size)
+        total += STARTUP + (steps + features) * timed[ema]
     return total

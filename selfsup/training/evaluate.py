@@ -7,13 +7,18 @@ import keras
 from selfsup.analysis import probe
 from selfsup.analysis.encoder import probed_model
 from selfsup.config import Config
-from selfsup.data.datasets import Dataset
+from selfsup.data.dataset import Dataset
 from selfsup.training.pretrain import Pretrained
 from selfsup.utils.clock import Clock
 
 
 def evaluate(config: Config, data: Dataset, trained: Pretrained, clock: Clock) -> dict[str, float | None]:
-    """Returns the test accuracies in percent by name, see `Result.accuracy`; None if training diverged."""
+    """Returns the test accuracies in percent by name, see `Result.accuracy`.
+
+    They are None if training diverged. Without labels there are none.
+    """
+    if not data.labelled:
+        return {}
     model = trained.model
     probed = probed_model(model.backbone, model.projector, reuse=config.projector_layers > 2)
     names = (*probed.output, "knn")
@@ -32,12 +37,16 @@ def _accuracies(
     probed: keras.Model, data: Dataset, config: Config, names: Sequence[str], clock: Clock
 ) -> dict[str, float]:
     """Returns accuracies by name: "knn" on the backbone's features, others by a probe of that output."""
+    x_test, y_train, y_test = data.x_test, data.y_train, data.y_test
+    assert x_test is not None
+    assert y_train is not None
+    assert y_test is not None
     with clock.phase("probe"):
-        train, test = (probe.embed(probed, x, data.mean, data.std) for x in (data.x_train, data.x_test))
+        train, test = (probe.embed(probed, x, data.mean, data.std) for x in (data.x_train, x_test))
     train["knn"], test["knn"] = train["linear"], test["linear"]
     accuracy = {}
     for name in names:
-        features = (train[name], data.y_train, test[name], data.y_test)
+        features = (train[name], y_train, test[name], y_test)
         with clock.phase("knn" if name == "knn" else "probe"):
             if name == "knn":
                 accuracy[name] = probe.knn(*features)

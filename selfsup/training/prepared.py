@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from selfsup.backend.devices import resolve_precision
 from selfsup.config import Config
-from selfsup.data.datasets import Dataset
+from selfsup.data.dataset import Dataset
 from selfsup.training.components import Components
 from selfsup.training.context import Context
 from selfsup.training.pretrain import Setup

@@ -11,9 +11,10 @@ import numpy as np
 
 from selfsup.backend.devices import resolve_precision
 from selfsup.config import Config
-from selfsup.data.batches import batches
-from selfsup.data.datasets import Dataset
+from selfsup.data.batches import ahead, batches, gather
+from selfsup.data.dataset import Dataset
 from selfsup.model import SiameseModel
+from selfsup.networks.store import on_device
 from selfsup.records import checkpoints
 from selfsup.records.checkpoints import Identity
 from selfsup.training.callbacks import EigenspaceLog, EpochLog, TensorBoardLog
@@ -90,7 +91,7 @@ def set_up(
     Raises:
         InputError: the checkpoints cannot be used, or tensorboard is not installed.
     """
-    steps = len(data.x_train) // config.batch_size
+    steps = data.training_images // config.batch_size
     identity = identity_of(config, data, components)
     checkpoint = checkpoints.latest(context.workdir, identity)
     log = EpochLog(context.workdir, steps * config.batch_size)
@@ -128,7 +129,10 @@ def _build(
     """Returns the compiled model, initialised from the config's seed, and its backbone's weights."""
     keras.utils.set_random_seed(config.seed)
     with context.devices.scope():
-        model = SiameseModel(config, data.x_train, data.mean, data.std, **vars(components))
+        stored = None
+        if on_device(config.images_on, data.training_images, data.image_size):
+            stored = data.x_train if data.x_extra is None else np.concatenate([data.x_train, data.x_extra])
+        model = SiameseModel(config, stored, data.mean, data.std, **vars(components))
         # The number of steps per execution must divide an epoch and the rest of an interrupted epoch.
         limit = context.devices.longest_execution or STEPS_PER_EXECUTION
         multiple = math.gcd(steps, done)
@@ -137,7 +141,7 @@ def _build(
         return model, model.backbone.get_weights()
 
 
-def pretrain(config: Config, setup: Setup, images: int, context: Context) -> Pretrained:
+def pretrain(config: Config, setup: Setup, data: Dataset, context: Context) -> Pretrained:
     """Trains to the last epoch, or until the run diverges.
 
     The rest of an interrupted epoch is a separate `fit`, because Keras keeps the length of the first epoch.
@@ -145,7 +149,7 @@ def pretrain(config: Config, setup: Setup, images: int, context: Context) -> Pre
     Args:
         config, context: config and execution context of the run.
         setup: model and callbacks.
-        images: number of training images.
+        data: the training images. Those that are not on the device are read in a thread.
 
     Raises:
         Interrupted: a signal stopped the run; its state is saved.
@@ -153,8 +157,10 @@ def pretrain(config: Config, setup: Setup, images: int, context: Context) -> Pre
     model, callbacks, steps = setup.model, setup.callbacks, setup.steps_per_epoch
 
     def feed(epoch: int, position: int) -> Iterator[tuple[np.ndarray]]:
-        for (indices,) in batches(images, config.batch_size, config.seed, epoch, position):
-            yield (context.machines.rows(indices),)
+        order = batches(data.training_images, config.batch_size, config.seed, epoch, position)
+        rows = (context.machines.rows(indices) for (indices,) in order)
+        inputs = rows if model.store is not None else ahead(functools.partial(gather, data), rows)
+        return ((batch,) for batch in inputs)
 
     epoch, position = divmod(setup.done, steps)
     whole = epoch + (position > 0)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,18 +14,20 @@ from selfsup.analysis.encoder import export_encoder
 from selfsup.backend.devices import environment, keep_freed_memory, make_deterministic
 from selfsup.backend.machines import Machines
 from selfsup.backend.parallel import Devices
+from selfsup.backend.settings import check_settings
 from selfsup.config import Config
-from selfsup.data.datasets import Dataset, load_dataset
+from selfsup.data.dataset import Dataset
 from selfsup.model import Loss, Views
 from selfsup.networks.backbones import Backbone
 from selfsup.records import checkpoints
-from selfsup.records.results import RESULT, Result, commit, read_result
-from selfsup.records.workdir import ENCODER, clear, owned, write_config
+from selfsup.records.results import NO_LABELS, RESULT, Result, commit, read_result
+from selfsup.records.workdir import ENCODER, IMAGES, clear, owned, write_config
 from selfsup.training.announce import announce
 from selfsup.training.components import Components, differences
 from selfsup.training.context import Context
 from selfsup.training.evaluate import evaluate
 from selfsup.training.figures import draw
+from selfsup.training.loading import load
 from selfsup.training.prepared import Prepared
 from selfsup.training.pretrain import Pretrained, identity_of, pretrain, set_up
 from selfsup.training.resume import digest
@@ -65,7 +68,7 @@ def run(
             another number.
         machine: "I/N" for the I-th of N machines that share the run (JAX); each makes this call.
         coordinator: HOST:PORT of machine 1, as the others reach it.
-        data: images and labels in memory, instead of `config.dataset`.
+        data: images, and labels if there are any, instead of `config.dataset`.
         backbone, augmentation, loss: see `SiameseModel`; the defaults are the paper's.
         callbacks: Keras callbacks, called after the records are written and before a checkpoint. The state of
             a callback with `state() -> dict of arrays` and `restore(state)` is saved in the checkpoints.
@@ -79,9 +82,10 @@ def run(
         Interrupted: SIGINT, SIGTERM or SIGHUP stopped the run; its state is saved.
     """
     if data is not None:
-        config = dataclasses.replace(config, dataset=data.name)
+        config = dataclasses.replace(config, dataset=data.name, image_size=data.image_size)
     workdir = Path(workdir or config.default_workdir)
     components = Components(backbone, augmentation, loss)
+    check_settings()
     keep_freed_memory()
     if config.deterministic:
         make_deterministic()
@@ -100,7 +104,7 @@ def run(
         context = Context(workdir, machines, chosen, Clock(), interruption)
         options = RunOptions(tensorboard, checkpoint_minutes, overwrite, callbacks)
         prepared = _prepare(config, data, components, context, options)
-        trained = pretrain(config, prepared.setup, len(prepared.data.x_train), context)
+        trained = pretrain(config, prepared.setup, prepared.data, context)
         weights = digest(trained.model)
         accuracy = evaluate(config, prepared.data, trained, context.clock)
         return _record(prepared, trained, accuracy, weights)
@@ -139,7 +143,7 @@ def _prepare(
     """Loads the data, builds or restores the model, and prints what will run."""
     workdir, machines = context.workdir, context.machines
     with context.clock.phase("load"):
-        loaded = machines.together(lambda: _load(config, data))
+        loaded = machines.together(lambda: data or load(config, workdir))
         identity = identity_of(config, loaded, components)
         machines.check_same({**identity, "number of devices": context.devices.size})
         if options.overwrite:
@@ -153,22 +157,15 @@ def _prepare(
     return prepared
 
 
-def _load(config: Config, data: Dataset | None) -> Dataset:
-    data = data or load_dataset(config.dataset, config.data_dir)
-    if len(data.x_train) < config.batch_size:
-        raise InputError(
-            f"batch_size {config.batch_size} is larger than the {len(data.x_train)} training images"
-        )
-    return data
-
-
 def _record(
     prepared: Prepared, trained: Pretrained, accuracy: dict[str, float | None], weights: str
 ) -> Result:
     """Writes the encoder, the figures and, last, the result. Then deletes checkpoints unless it diverged."""
     config, context, workdir = prepared.config, prepared.context, prepared.context.workdir
     with context.clock.phase("records"), _or_advice(workdir):
-        export_encoder(trained.model.backbone, workdir / ENCODER)
+        if not trained.diverged:
+            data, path = prepared.data, workdir / ENCODER
+            export_encoder(trained.model.backbone, path, data.mean, data.std, data.image_size)
         if context.machines.index == 0:
             draw(config.title, workdir)
     result = Result(
@@ -189,11 +186,13 @@ def _record(
         weights=weights,
         commit=commit(),
         swapped=prepared.components.describe(),
+        skipped={} if prepared.data.labelled else {"linear": NO_LABELS, "knn": NO_LABELS},
     )
     with _or_advice(workdir):
         result.write(workdir)
     if not trained.diverged:
         checkpoints.delete(workdir)
+        shutil.rmtree(workdir / IMAGES, ignore_errors=True)
     return result
 
 

@@ -9,9 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-if sys.platform != "win32":
+if sys.platform == "win32":
+    import msvcrt
+else:
     import fcntl
 
+_LOCKED_BYTE = 2**30
+"""On Windows one byte is locked, far behind what the file contains, which others may then read."""
 _TEMPORARY = re.compile(r"\.[0-9a-f]{8}~.+")
 
 
@@ -74,8 +78,8 @@ def or_warning(what: str) -> Iterator[None]:
 def locked(path: Path, wait: bool) -> Iterator[IO[str]]:
     """Holds the lock of a file and yields the file, open for reading and appending.
 
-    The file is created if needed. Windows and file systems without locks get no lock; the latter get a
-    warning on stderr as well.
+    The file is created if needed. Who holds the lock may delete the file. File systems without locks get no
+    lock but a warning on stderr.
 
     Args:
         path: the file.
@@ -85,12 +89,38 @@ def locked(path: Path, wait: bool) -> Iterator[IO[str]]:
         BlockingIOError: another process holds the lock, and `wait` is false.
         OSError: the file cannot be written.
     """
-    with path.open("a+") as file:
-        try:
-            if sys.platform != "win32":
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            raise
-        except OSError as error:
-            print(f"warning: cannot lock {path} ({error.strerror}); continuing", file=sys.stderr)
-        yield file
+    while True:
+        with path.open("a+") as file:
+            try:
+                _lock(file, wait)
+            except BlockingIOError:
+                raise
+            except OSError as error:
+                print(f"warning: cannot lock {path} ({error.strerror}); continuing", file=sys.stderr)
+            if not _is_at(file, path):
+                continue  # its last holder deleted it
+            yield file
+            return
+
+
+def _lock(file: IO[str], wait: bool) -> None:
+    """Locks an open file; the lock ends when it is closed."""
+    if sys.platform == "win32":
+        file.seek(_LOCKED_BYTE)
+        while True:
+            try:
+                msvcrt.locking(file.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+                return
+            except OSError as error:  # LK_LOCK gives up after ten seconds
+                if not wait:
+                    raise BlockingIOError(error.errno, error.strerror) from None
+    else:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    """Whether an open file still lies at its path."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
