@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,12 @@ _PIXELS = 128 * 96 * 96
 """Pixels per batch up to which a batch has `_BATCH` images."""
 
 
-@dataclass(frozen=True)
 class Encoder:
-    """A frozen backbone that takes images of any size, see `encoder_model`.
+    """A frozen backbone that takes images of any size.
+
+    Args:
+        model: a Keras model that `encoder_model` made or, with `mean` and `std`, a backbone.
+        mean, std: per channel, in [0, 1], to normalise the images of a backbone by.
 
     Attributes:
         model: a Keras model from images, uint8 or float [B, H, W, 3] in [0, 255], to features [B, D]. It
@@ -35,14 +37,17 @@ class Encoder:
 
     Example:
         >>> backbone = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.GlobalMaxPooling2D()])
-        >>> encoder = Encoder(encoder_model(backbone, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)))
+        >>> encoder = Encoder(backbone, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
         >>> encoder(np.full((1, 48, 40, 3), 255, np.uint8)).tolist()
         [[2.0, 2.0, 2.0]]
         >>> encoder(np.full((48, 40, 3), 255.0)).shape
         (3,)
     """
 
-    model: keras.Model
+    def __init__(
+        self, model: keras.Model, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+    ) -> None:
+        self.model = model if mean is None or std is None else encoder_model(model, mean, std)
 
     @property
     def image_size(self) -> int:
