@@ -14,7 +14,7 @@ from selfsup.networks.backbones import in_stock_layers
 from selfsup.records import checkpoints
 from selfsup.records.results import RESULT, read_result
 from selfsup.records.workdir import ENCODER
-from selfsup.utils.errors import InputError
+from selfsup.utils.errors import InputError, first_line
 from selfsup.utils.files import replacement
 
 SQUARE, NORMALISE = "square", "normalise"
@@ -180,8 +180,7 @@ def load_encoder(path: str | Path) -> Encoder:
     try:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises many types on damaged files
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path} cannot be loaded as a Keras model ({reason})") from None
+        raise InputError(f"{path} cannot be loaded as a Keras model ({first_line(error)})") from None
     if not {SQUARE, NORMALISE} <= {layer.name for layer in model.layers}:
         if not record.is_file():
             raise InputError(f"{path} holds a backbone alone; put the {RESULT} of its run next to it")

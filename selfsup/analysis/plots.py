@@ -77,7 +77,7 @@ def eigenspaces(runs: Mapping[str, Eigenspaces]) -> Figure:
             ax.set_xlabel(label)
         bar = figure.colorbar(ScalarMappable(norm, EPOCHS), ax=axes, fraction=0.02, pad=0.01)
         bar.set_label("epoch")
-        bar.locator = MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True)
+        bar.locator = _whole_numbers()
         bar.update_ticks()
     return figure
 
@@ -92,7 +92,7 @@ def _draw_eigenspaces(row: Sequence[Axes], run: Eigenspaces, norm: Normalize) ->
     row[3].plot(run.epoch, run.asymmetry, color="0.6", zorder=1)
     row[3].scatter(run.epoch, run.asymmetry, c=EPOCHS(norm(run.epoch)), s=16, zorder=2)
     row[3].set_ylim(bottom=-0.05)
-    _whole_numbers(row[3])
+    row[3].xaxis.set_major_locator(_whole_numbers())
 
 
 def _scale_eigenvalues(axes: Sequence[Axes], runs: Sequence[Eigenspaces]) -> None:
@@ -146,7 +146,7 @@ def training_curves(runs: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
                 ax.axhline(threshold, color="0.4", linestyle=":", label="collapsed below")
             ax.set_title(title)
             ax.set_xlabel("epoch")
-            _whole_numbers(ax)
+            ax.xaxis.set_major_locator(_whole_numbers())
         for ax in axes[1:]:
             ax.update_datalim([(1, 0)])  # keeps a margin above almost flat lines
             ax.autoscale_view()
@@ -158,9 +158,9 @@ def training_curves(runs: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     return figure
 
 
-def _whole_numbers(ax: Axes) -> None:
-    """Puts the ticks at whole epochs."""
-    ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
+def _whole_numbers() -> MaxNLocator:
+    """Returns a locator that puts ticks at whole epochs."""
+    return MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True)
 
 
 def save(figure: Figure, path: Path, formats: Sequence[str] = ("png",)) -> list[Path]:

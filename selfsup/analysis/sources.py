@@ -11,7 +11,7 @@ from selfsup.data.image_arrays import as_rgb
 from selfsup.data.images import printable, read_image, to_rgb
 from selfsup.data.labels import one_label_each
 from selfsup.data.layout import find
-from selfsup.utils.errors import InputError
+from selfsup.utils.errors import InputError, first_line
 
 KEYS = ("x_train", "x_test", "x_extra", "images", "x")
 """Arrays of images in an .npz file, in the order in which they are used."""
@@ -71,8 +71,7 @@ def open_source(text: str, size: int) -> Source:
     except InputError:
         raise
     except Exception as error:  # NumPy and zipfile raise many types on damaged files
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path} cannot be read as arrays ({reason}); create it again") from None
+        raise InputError(f"{path} cannot be read as arrays ({first_line(error)}); create it again") from None
     if not found:
         raise InputError(
             f"{path} has no images under {', '.join(KEYS)}; found {', '.join(keys[:8]) or 'nothing'}"

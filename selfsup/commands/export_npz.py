@@ -46,14 +46,7 @@ def execute(values: dict[str, Any], _: dict[str, Any]) -> int:
             np.savez(file, **{key: array for key, array in arrays.items() if array is not None})
     except OSError as error:
         raise InputError(f"cannot write {out} ({error.strerror}); choose another --out") from None
-    extra = "" if data.x_extra is None else f", {len(data.x_extra)} images without labels"
-    if data.x_test is None:
-        print(f"{out}: {data.training_images} images without labels")
-    else:
-        print(
-            f"{out}: {len(data.x_train)} training and {len(data.x_test)} test images, "
-            f"{data.classes} classes{extra}"
-        )
+    print(f"{out}: {data.summary}")
     return 0
 
 

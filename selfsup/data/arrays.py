@@ -19,8 +19,8 @@ import numpy as np
 
 from selfsup.data.dataset import KEYS, Dataset
 from selfsup.data.image_arrays import as_rgb, channels_last
-from selfsup.data.labels import hold_out, number, one_label_each
-from selfsup.utils.errors import InputError
+from selfsup.data.labels import number, one_label_each, split_off
+from selfsup.utils.errors import InputError, first_line
 
 IMAGES = ("x_train", "x_test", "x_extra")
 ALL_KEYS = (*KEYS, "x_extra", "class_names", "note")
@@ -55,7 +55,7 @@ def read_npz(name: str, path: Path, image_size: int) -> Dataset:
         raise
     except Exception as error:  # NumPy and zipfile raise many types on damaged files
         raise InputError(
-            f"{path} cannot be read as an .npz of arrays ({_line(error)}); create it again"
+            f"{path} cannot be read as an .npz of arrays ({first_line(error)}); create it again"
         ) from None
     return _assemble(name, str(path), arrays, found, image_size)
 
@@ -88,7 +88,9 @@ def read_npy_folder(name: str, path: Path, image_size: int) -> Dataset:
                 raise OSError("not a regular file")
             arrays[key] = np.load(file, mmap_mode="r" if key[0] == "x" else None, allow_pickle=False)
         except Exception as error:  # NumPy raises many types on damaged files
-            raise InputError(f"{file} cannot be read as an array ({_line(error)}); create it again") from None
+            raise InputError(
+                f"{file} cannot be read as an array ({first_line(error)}); create it again"
+            ) from None
     return _assemble(name, str(path), arrays, list(arrays), image_size)
 
 
@@ -128,9 +130,8 @@ def _assemble(
         return Dataset(name, x_train, note=_join(notes), x_extra=x_extra)
     notes.append(renumbered)
     if x_test is None:
-        tests = hold_out(y_train)
-        x_train, x_test, y_train, y_test = x_train[~tests], x_train[tests], y_train[~tests], y_train[tests]
-        notes.append(f"{len(x_test):,} of {len(tests):,} images held out for testing")
+        x_train, y_train, x_test, y_test, held_out = split_off(x_train, y_train)
+        notes.append(held_out)
     return Dataset(name, x_train, y_train, x_test, y_test, _join(notes), names, x_extra)
 
 
@@ -157,7 +158,3 @@ def _note(arrays: dict[str, np.ndarray]) -> str:
 
 def _join(notes: Sequence[str]) -> str:
     return "; ".join(note for note in notes if note)
-
-
-def _line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -152,6 +152,16 @@ class Dataset:
                 digest.update(np.ascontiguousarray(chunk, dtype).data)
         return digest.hexdigest()[:16]
 
+    @property
+    def summary(self) -> str:
+        """The numbers of images and classes as text."""
+        if self.x_test is None:
+            return f"{self.training_images} images without labels"
+        extra = "" if self.x_extra is None else f", {len(self.x_extra)} images without labels"
+        return (
+            f"{len(self.x_train)} training and {len(self.x_test)} test images, {self.classes} classes{extra}"
+        )
+
     def describe(self) -> dict[str, Any]:
         """Returns name, sizes, normalisation and fingerprint, as recorded in `result.json`."""
         found: dict[str, Any] = {

@@ -163,7 +163,7 @@ def _convert(images: np.ndarray, values: str, size: int) -> np.ndarray:
 
 def _to_bytes(images: np.ndarray, values: str) -> np.ndarray:
     if values == WORDS:
-        return ((images.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        return single.high_byte(images)
     if images.dtype.kind == "f":
         scaled = images.astype(np.promote_types(images.dtype, np.float32))
         return np.rint(scaled * 255 if values == FLOATS else scaled).astype(np.uint8)

@@ -170,7 +170,7 @@ def _from_array(array: np.ndarray) -> Image.Image:
             "an image must be uint8 or uint16 [H, W], [H, W, 1], [H, W, 3] or [H, W, 4], "
             f"not {array.dtype} {list(array.shape)}"
         )
-    return Image.fromarray(_high_byte(array) if array.dtype == np.uint16 else array)
+    return Image.fromarray(high_byte(array) if array.dtype == np.uint16 else array)
 
 
 def _turned(image: Image.Image) -> Image.Image:
@@ -209,10 +209,10 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     clear = image.info.get("transparency")  # the grey that is transparent
     if isinstance(clear, int):
         values[values == clear] = 65535
-    return Image.fromarray(_high_byte(values))
+    return Image.fromarray(high_byte(values))
 
 
-def _high_byte(values: np.ndarray) -> np.ndarray:
+def high_byte(values: np.ndarray) -> np.ndarray:
     """Scales [0, 65535] to uint8 [0, 255]: value / 257, rounded."""
     return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
 

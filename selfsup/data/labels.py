@@ -126,5 +126,22 @@ def hold_out(classes: np.ndarray, seed: int = 0) -> np.ndarray:
     return chosen
 
 
+def split_off(
+    images: np.ndarray, classes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, str]:
+    """Splits off the test images that `hold_out` chooses. The images are copied.
+
+    Args:
+        images: [N, ...].
+        classes: int [N], from 0.
+
+    Returns:
+        Training images and classes, test images and classes, and a note with their number.
+    """
+    held = hold_out(classes)
+    note = f"{held.sum():,} of {len(held):,} images held out for testing"
+    return images[~held], classes[~held], images[held], classes[held], note
+
+
 def _text(label: str | bytes | np.integer) -> str:
     return label.decode("utf-8", "backslashreplace") if isinstance(label, bytes) else str(label)

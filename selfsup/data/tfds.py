@@ -8,7 +8,7 @@ import numpy as np
 
 from selfsup.data.dataset import Dataset
 from selfsup.data.images import describe, to_rgb
-from selfsup.data.labels import hold_out, number
+from selfsup.data.labels import number, split_off
 from selfsup.data.tfds_builder import download, find_builder
 from selfsup.utils.errors import InputError
 
@@ -64,9 +64,8 @@ def read_tfds(name: str, data_dir: str | None, image_size: int) -> Dataset:
     values = [int(label) for label in names] or range(int(y_train.max()) + 1)
     reader.notes.append(renumbered)
     if x_test is None or y_test is None:
-        held = hold_out(y_train)
-        images, x_test, y_train, y_test = images[~held], images[held], y_train[~held], y_train[held]
-        reader.notes.append(f"{len(x_test):,} of {len(held):,} images held out for testing")
+        images, y_train, x_test, y_test, held_out = split_off(images, y_train)
+        reader.notes.append(held_out)
     names = reader.class_names(values) or names
     return Dataset(name, images, y_train, x_test, y_test, reader.note(), names, _joined(extra))
 

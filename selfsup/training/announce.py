@@ -3,16 +3,8 @@
 import keras
 
 from selfsup.backend.devices import lacks_onednn
-from selfsup.data.dataset import Dataset
 from selfsup.methods import METHODS
 from selfsup.training.prepared import Prepared
-
-
-def _describe(data: Dataset) -> str:
-    if data.x_test is None:
-        return f"{len(data.x_train)} images without labels"
-    extra = "" if data.x_extra is None else f", {len(data.x_extra)} images without labels"
-    return f"{len(data.x_train)} training and {len(data.x_test)} test images, {data.classes} classes{extra}"
 
 
 def announce(prepared: Prepared) -> None:
@@ -24,7 +16,7 @@ def announce(prepared: Prepared) -> None:
     replaced = prepared.components.describe()
     network = replaced.get("backbone", f"ResNet-18 of width {config.width}")
     print(f"method   {', '.join(details)}: {method.summary}")
-    print(f"data     {data.name}: {_describe(data)}{'; ' + data.note if data.note else ''}")
+    print(f"data     {data.name}: {data.summary}{'; ' + data.note if data.note else ''}")
     print(f"network  {network}, {prepared.parameters:,} trained parameters")
     for title, name in {"views": "augmentation", "loss": "loss"}.items():
         if name in replaced:
