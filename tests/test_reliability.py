@@ -56,10 +56,12 @@ class Nursery:
         """All that the lives in a folder have printed."""
         return (self.folder / f"{name}.log").read_text()
 
-    def close(self) -> None:
-        """Ends the nursery."""
-        self._process.stdin.close()
-        self._process.wait()
+    def __enter__(self) -> "Nursery":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Closes the pipes, which ends the process."""
+        self._process.__exit__(*error)
 
 
 def assert_same(run: Path, reference: Path) -> None:
@@ -96,8 +98,12 @@ def damage(path: Path, rng: random.Random) -> str:
 
 def kill_again_and_again(folder: Path, data: Path, method: str) -> Counter:
     """Kills one run after the other in one folder, with fresh ones where one was quicker; counts deaths."""
-    rng = random.Random(f"{SEED} {method}")
-    nursery, died = Nursery(folder, data, method), Counter()
+    with Nursery(folder, data, method) as nursery:
+        return _kill_again_and_again(nursery, random.Random(f"{SEED} {method}"))
+
+
+def _kill_again_and_again(nursery: Nursery, rng: random.Random) -> Counter:
+    folder, died = nursery.folder, Counter()
     assert nursery.live("whole") == 0, nursery.output("whole")
     assert "resumed" not in nursery.output("whole")
     whole_log = (folder / "whole" / "log.csv").read_text()
@@ -122,7 +128,6 @@ def kill_again_and_again(folder: Path, data: Path, method: str) -> Counter:
     assert nursery.live("full disk", "full disk") == 0, nursery.output("full disk")
     assert "warning: cannot write the checkpoint of step" in nursery.output("full disk")
     assert_same(folder / "full disk", folder / "whole")
-    nursery.close()
     return died
 
 
@@ -141,19 +146,18 @@ def test_killed_runs_end_as_if_they_had_not_been(tiny_npz, tmp_path, record_prop
 
 
 def test_a_signal_ends_a_run_with_a_checkpoint(tiny_npz, tmp_path):
-    nursery = Nursery(tmp_path, tiny_npz, "directpred")
-    assert nursery.live("whole") == 0
-    for name, status in {"SIGTERM": 143, "SIGINT": 130}.items():
-        assert nursery.live(name, name) == status
-        output = nursery.output(name)
-        assert "stopping after this step" in output
-        assert "the same command resumes" in output
-        (newest, *_) = checkpoints.found(tmp_path / name)
-        steps = int(newest.stem.removeprefix("checkpoint-"))
-        assert nursery.live(name) == 0
-        assert f"resumed  after step {steps} of 48" in nursery.output(name)
-        assert_same(tmp_path / name, tmp_path / "whole")
-    nursery.close()
+    with Nursery(tmp_path, tiny_npz, "directpred") as nursery:
+        assert nursery.live("whole") == 0
+        for name, status in {"SIGTERM": 143, "SIGINT": 130}.items():
+            assert nursery.live(name, name) == status
+            output = nursery.output(name)
+            assert "stopping after this step" in output
+            assert "the same command resumes" in output
+            (newest, *_) = checkpoints.found(tmp_path / name)
+            steps = int(newest.stem.removeprefix("checkpoint-"))
+            assert nursery.live(name) == 0
+            assert f"resumed  after step {steps} of 48" in nursery.output(name)
+            assert_same(tmp_path / name, tmp_path / "whole")
 
 
 def test_a_signal_to_a_grid_reaches_its_run(tiny_npz, tmp_path):
