@@ -1,5 +1,7 @@
 """What a researcher swaps, written as user code."""
 
+import importlib
+
 import keras
 import numpy as np
 import pytest
@@ -239,5 +241,6 @@ def test_names_that_moved_are_still_there():
     assert eigenspaces is selfsup.plots.eigenspaces
     assert knn is selfsup.probe.knn
     assert describe_device is selfsup.devices.describe_device
+    assert importlib.import_module("selfsup.theory.modes").solve_modes is selfsup.theory.solve_modes
     for name in selfsup.__all__:
         assert getattr(selfsup, name) is not None
