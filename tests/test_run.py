@@ -225,5 +225,5 @@ def test_help_answers_at_once():
 def test_list_shows_published_accuracies(capsys):
     assert call("--list") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 31
+    assert len(lines) == 36
     assert any(line.startswith("directpred ") and "84.7 %" in line for line in lines)

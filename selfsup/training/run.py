@@ -17,7 +17,8 @@ from selfsup.backend.parallel import Devices
 from selfsup.backend.settings import check_settings
 from selfsup.config import Config
 from selfsup.data.dataset import Dataset
-from selfsup.model import Loss, Views
+from selfsup.losses import Loss
+from selfsup.model import Views
 from selfsup.networks.backbones import Backbone
 from selfsup.records import checkpoints
 from selfsup.records.results import NO_LABELS, RESULT, Result, commit, read_result
