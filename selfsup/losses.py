@@ -135,7 +135,7 @@ def of_outputs(loss: Loss) -> Callable[[Mapping[str, Any]], Any]:
 
     Example:
         >>> penalty = of_outputs(lambda p1, p2, t1, t2, *, z1: z1 - t1)
-        >>> penalty(dict.fromkeys(OUTPUTS, 1.0) | {"z1": 3.0})
+        >>> float(penalty(dict.fromkeys(OUTPUTS, 1.0) | {"z1": 3.0}))
         2.0
     """
     kinds = inspect.signature(loss).parameters.values()
