@@ -27,6 +27,8 @@ if TYPE_CHECKING:  # for editors and type checkers: the names of `_HOME` and `_M
     from selfsup.methods import Method as Method
     from selfsup.model import SiameseModel as SiameseModel
     from selfsup.networks.resnet import resnet18 as resnet18
+    from selfsup.records.dynamics import Dynamics as Dynamics
+    from selfsup.records.dynamics import read_dynamics as read_dynamics
     from selfsup.records.recordings import Eigenspaces as Eigenspaces
     from selfsup.records.recordings import read_eigenspaces as read_eigenspaces
     from selfsup.records.recordings import read_log as read_log
@@ -57,11 +59,13 @@ _HOME = {
     "InputError": "utils.errors",
     "Interrupted": "utils.interrupts",
     "SiameseModel": "model",
+    "Dynamics": "records.dynamics",
     "Eigenspaces": "records.recordings",
     "Encoder": "analysis.encoder",
     "Report": "reproduction.report",
     "load_dataset": "data.load",
     "load_encoder": "analysis.encoder",
+    "read_dynamics": "records.dynamics",
     "read_eigenspaces": "records.recordings",
     "read_log": "records.recordings",
     "read_result": "records.results",

@@ -49,8 +49,8 @@ def test_main_command_says_what_it_does(finished):
 def test_main_command_leaves_its_records(finished):
     workdir, _ = finished
     assert sorted(p.name for p in workdir.iterdir()) == [
-        ".lock", "config.json", "curves.png", "eigenspace.npz", "eigenspace.png", "encoder.keras", "log.csv",
-        "result.json", "timing.csv",
+        ".lock", "config.json", "curves.png", "dynamics.npz", "eigenspace.npz", "eigenspace.png",
+        "encoder.keras", "log.csv", "result.json", "timing.csv",
     ]  # fmt: skip
     result = json.loads((workdir / "result.json").read_text())
     assert set(result) >= {

@@ -56,8 +56,8 @@ def run(
     """Pre-trains a siamese network, probes it and records the result.
 
     An interrupted run resumes from its last checkpoint; of a finished run the result is only read. The run
-    writes config.json, log.csv, timing.csv, eigenspace.npz, encoder.keras, figures and, last, result.json to
-    `workdir`. During training and after a divergence the folder also holds checkpoints.
+    writes config.json, log.csv, timing.csv, eigenspace.npz, dynamics.npz, encoder.keras, figures and, last,
+    result.json to `workdir`. During training and after a divergence the folder also holds checkpoints.
 
     Args:
         config: the settings of the run.
