@@ -102,3 +102,14 @@ def test_probes_stand_on_the_weights_before_and_after(finished):
     for name, value in expected.items():
         assert result.accuracy[name] == pytest.approx(value, abs=0.006)
     assert abs(expected["linear"] - expected["untrained_linear"]) > 1
+
+
+@pytest.mark.parametrize("method", ["directpred", "simsiam"])
+def test_an_exactly_constant_representation_is_a_collapse(method, tmp_path, shallow):
+    black = selfsup.Dataset("black", np.zeros((16, 16, 16, 3), np.uint8))
+    config = selfsup.Config(method=method, width=2, batch_size=8, epochs=6, precision="float32")
+    result = selfsup.run(config, tmp_path, data=black)
+    assert result.collapsed
+    assert not result.diverged
+    assert result.monitor["loss"] == 0
+    assert result.monitor["effective_rank"] == 1
