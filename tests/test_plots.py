@@ -8,7 +8,7 @@ from selfsup.analysis import plots
 from selfsup.records.recordings import Eigenspaces
 from selfsup.reproduction import figures
 from selfsup.reproduction.registry import SECTIONS, Published
-from selfsup.reproduction.tables import Cell
+from selfsup.reproduction.tables import Cell, make_cells
 
 
 def recording(eigenvalues, predictor, epochs=(1, 6)):
@@ -212,11 +212,19 @@ def test_bars_have_means_deviations_and_published_values():
 def test_dots_stand_side_by_side():
     ax = figures.accuracy_dots([cell("a", 80, 70, 72), cell("b", 60)]).axes[0]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
+    assert not any(line.get_label() == "published (raw)" for line in ax.lines)
     published = next(line for line in ax.lines if line.get_label() == "published")
     np.testing.assert_array_equal(published.get_xdata(), [80, 60])
     np.testing.assert_array_equal(published.get_ydata(), [1, 0])
     ours = ax.containers[0].lines[0]
     np.testing.assert_array_equal(ours.get_xdata(), [71, np.nan])
+
+
+def test_dots_show_raw_results_where_they_differ():
+    cells = make_cells("byol_decay_predictor") + make_cells("byol_decay_none")
+    ax = figures.accuracy_dots(cells).axes[0]
+    (raw,) = (line for line in ax.lines if line.get_label() == "published (raw)")
+    np.testing.assert_array_equal(raw.get_xydata(), [[80.42, 0]])
 
 
 def test_the_same_figure_gives_the_same_bytes(tmp_path):
