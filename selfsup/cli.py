@@ -1,9 +1,11 @@
 """Command lines with the fields of `Config` as flags, grouped help and one-line errors."""
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from absl import flags
@@ -11,8 +13,10 @@ from absl import flags
 from selfsup.config import METHODS, OPTIONS, Config, rule_option
 from selfsup.utils.errors import InputError
 from selfsup.utils.options import Option
+from selfsup.utils.streams import discard_unwritable, tolerant_output
 
 USAGE_ERROR = 2
+BACKENDS = ("tensorflow", "jax")
 FIELDS = tuple(name for name, option in OPTIONS.items() if option.group)
 """The fields of `Config` that can be flags."""
 
@@ -132,14 +136,43 @@ def silent_stderr() -> Iterator[None]:
 def main(command: CommandLine, body: Callable[[dict, dict], int], argv: Sequence[str]) -> int:
     """Calls `body` with the results of `command.parse(argv)` and returns its exit status.
 
-    An `InputError` becomes one line on stderr and status 2.
+    An `InputError` becomes one line on stderr and status 2. Output that cannot be written is dropped.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with tolerant_output():
+        status = _status(command, body, argv)
+    discard_unwritable()
+    return status
+
+
+def _status(command: CommandLine, body: Callable[[dict, dict], int], argv: Sequence[str]) -> int:
     if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(argv[1:]):
         print(command.help())
         return 0
     try:
-        return body(*command.parse(argv))
+        values = command.parse(argv)
+        check_backend()
+        return body(*values)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE_ERROR
+
+
+def check_backend() -> None:
+    """Checks the backend that Keras will import, before it does.
+
+    Raises:
+        InputError: the backend of $KERAS_BACKEND, or else of Keras' configuration file, is not supported.
+    """
+    name, source = os.environ.get("KERAS_BACKEND"), "KERAS_BACKEND"
+    if not name:
+        path = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "keras.json"
+        try:
+            name, source = json.loads(path.read_text()).get("backend"), f"the backend in {path}"
+        except (OSError, ValueError, AttributeError):
+            return
+    if name and name not in BACKENDS:
+        choices = " or ".join(BACKENDS)
+        raise InputError(
+            f"{source} is {name!r}, which selfsup does not support; set KERAS_BACKEND to {choices}"
+        )

@@ -57,10 +57,20 @@ def test_only_damaged_checkpoints_are_an_error(tmp_path):
 
 def test_a_checkpoint_of_another_run_is_not_used(tmp_path):
     path = save(tmp_path, 3, {**IDENTITY, "seed": 1, "data": "0000"})
-    with pytest.raises(
-        checkpoints.DamagedError, match="a checkpoint of a run with seed 1, here 0; data 0000, here ffff"
-    ):
+    with pytest.raises(InputError, match=r"seed 1 there, 0 here; data 0000 there, ffff here.*--overwrite"):
         checkpoints.read(path, IDENTITY)
+
+
+@pytest.mark.parametrize(
+    ("what", "there", "advice"),
+    [("backend", "jax", "KERAS_BACKEND=jax"), ("precision", "float32", "--precision=float32")],
+)
+def test_a_run_in_other_arithmetic_is_not_to_be_deleted(what, there, advice, tmp_path):
+    identity = {**IDENTITY, "backend": "tensorflow", "precision": "mixed_bfloat16"}
+    save(tmp_path, 3, {**identity, what: there})
+    with pytest.raises(InputError, match=advice) as caught:
+        checkpoints.latest(tmp_path, identity)
+    assert "delete" not in str(caught.value)
 
 
 def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path, monkeypatch):

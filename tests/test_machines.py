@@ -115,3 +115,22 @@ def test_a_single_machine(tmp_path):
     machines.check_same({"seed": 1})
     with machines.own_folder(tmp_path) as folder:
         assert folder == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("error", "text"), [(InputError("no data"), "no data"), (MemoryError(), "MemoryError")]
+)
+def test_any_failure_of_a_machine_reaches_all(error, text, monkeypatch):
+    """Both machines, one after the other; the second hears what the first said."""
+    said = []
+    monkeypatch.setattr(
+        Machines, "_texts", lambda self, text: said.append(text) or [said[0], text][: self.count]
+    )
+
+    def fail():
+        raise error
+
+    with pytest.raises(type(error)):
+        Machines(0, 2).together(fail)
+    with pytest.raises(InputError, match=f"machine 1: {text}"):
+        Machines(1, 2).together(lambda: 5)

@@ -15,16 +15,17 @@ PRODUCTS = {
 }
 
 
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="a setting of single operations on JAX")
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_products_keep_all_bits_on_gpus(name):
-    if keras.backend.backend() == "jax":
-        import jax
+    import jax
 
-        traced = str(jax.make_jaxpr(PRODUCTS[name])())
-        assert traced.count("Precision.HIGHEST, Precision.HIGHEST") == traced.count("dot_general[") > 0
-        return
+    traced = str(jax.make_jaxpr(PRODUCTS[name])())
+    assert traced.count("Precision.HIGHEST, Precision.HIGHEST") == traced.count("dot_general[") > 0
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a setting of the process on TensorFlow")
+def test_the_process_keeps_all_bits_on_gpus():
     import tensorflow as tf
 
-    tf.config.experimental.enable_tensor_float_32_execution(True)
-    PRODUCTS[name]()
     assert not tf.config.experimental.tensor_float_32_execution_enabled()

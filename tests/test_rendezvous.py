@@ -71,7 +71,8 @@ def test_a_machine_that_connects_twice_or_with_another_count():
     assert first == other == "machine 2/3 connected, but 2/2 is missing"
 
 
-def test_a_stranger_is_refused():
+@pytest.mark.parametrize("sent", [b"GET / HTTP/1.1\r\n\r\n", b"", b"\xff\xfe\n", None])
+def test_strangers_are_ignored(sent):
     port = free_port()
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(meet, f"127.0.0.1:{port}", 0, 2, 60.0)
@@ -82,9 +83,11 @@ def test_a_stranger_is_refused():
             except OSError:
                 continue
         with stranger:
-            stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
-            with pytest.raises(InputError, match="connected, but 2/2 is missing"):
-                first.result()
+            if sent is not None:  # None: it connects and stays silent
+                stranger.sendall(sent)
+                stranger.shutdown(socket.SHUT_WR)
+            assert outcomes((1, 2), port=port) == [None]
+            assert first.result() is None
 
 
 def test_a_port_in_use():

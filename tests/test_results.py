@@ -1,6 +1,8 @@
 import json
+from dataclasses import asdict
 
 import pytest
+from conftest import fake_result
 
 from selfsup.records import results
 from selfsup.utils.errors import InputError
@@ -14,10 +16,40 @@ def test_a_file_is_written_completely_or_not_at_all(tmp_path):
     assert json.loads(path.read_text()) == {"a": 1}
 
 
-def test_damaged_records_are_named(tmp_path):
-    (tmp_path / "result.json").write_text("{")
-    with pytest.raises(InputError, match="result"):
+DAMAGED = {
+    "cut": ("{", "Expecting property name"),
+    "a list": ("[]", "no JSON object"),
+    "bytes": ("\udcff", "codec can't decode"),
+    "a field more": ({"colour": 1}, "unknown field 'colour'"),
+    "a field less": ({"weights": None}, "no field 'weights'"),
+    "a wrong type": ({"accuracy": 3}, "accuracy is 3"),
+    "newer": ({"schema": 99}, "schema 99: written by a newer selfsup"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_record_that_is_none_gets_one_line(case, tmp_path):
+    content, named = DAMAGED[case]
+    if isinstance(content, dict):
+        record = {**asdict(fake_result("byol", 70.0)), **content}
+        content = json.dumps({key: value for key, value in record.items() if value is not None})
+    path = tmp_path / "result.json"
+    path.write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(InputError, match=named) as caught:
         results.read_result(tmp_path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_records_of_the_first_version_are_read(tmp_path):
+    record = asdict(fake_result("byol", 70.0))
+    for name in ("schema", "swapped", "skipped"):
+        del record[name]
+    results.write_json(tmp_path / "result.json", record)
+    found = results.read_result(tmp_path)
+    assert (found.schema, found.swapped, found.accuracy["linear"]) == (1, {}, 70.0)
+    found.write(tmp_path)
+    assert results.read_result(tmp_path) == found
 
 
 def test_commit_names_the_code():

@@ -102,10 +102,9 @@ def test_checkpoints_of_other_code_are_refused(tiny_npz, tmp_path, shallow):
 
 
 @pytest.mark.parametrize(("what", "there"), [("precision", "mixed_bfloat16"), ("backend", "theano")])
-def test_a_run_does_not_resume_in_other_arithmetic(what, there, tiny_npz, tmp_path, capsys, shallow):
+def test_a_run_does_not_resume_in_other_arithmetic(what, there, tiny_npz, tmp_path, shallow):
     config = config_of(tiny_npz)
     identity = {**pretrain.identity_of(config, load_dataset(str(tiny_npz))), what: there}
     checkpoints.save(tmp_path, identity, checkpoints.Checkpoint(6, {}))
-    with pytest.raises(InputError, match="none of the 1 checkpoints"):
+    with pytest.raises(InputError, match=f"{what} {there} there, .* here.; resume it with"):
         train.run(config, tmp_path)
-    assert f"of a run with {what} {there}, here" in capsys.readouterr().err

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -111,6 +113,54 @@ def test_a_finished_run_is_not_run_again(finished, tiny_npz, capsys):
     assert (workdir / "result.json").read_bytes() == before
     assert call(*arguments, "--epochs=3") == 2
     assert "epochs 2 there, 3 here" in capsys.readouterr().err
+
+
+def test_a_finished_run_belongs_to_its_data_wherever_they_lie(finished, tiny_npz, tmp_path, capsys):
+    workdir, _ = finished
+    arguments = ("--method=directpred", *TINY, f"--workdir={workdir}")
+    before = sorted(workdir.iterdir())
+    shutil.copy(tiny_npz, tmp_path / "moved.npz")
+    assert call(*arguments, f"--dataset={tmp_path / 'moved.npz'}") == 0
+    assert "already finished" in capsys.readouterr().out
+    arrays = dict(np.load(tiny_npz))
+    arrays["x_train"][0, 0, 0, 0] += 1
+    np.savez(tmp_path / "moved.npz", **arrays)
+    assert call(*arguments, f"--dataset={tmp_path / 'moved.npz'}") == 2
+    assert re.search("holds another run .data [0-9a-f]+ there, [0-9a-f]+ here", capsys.readouterr().err)
+    assert sorted(workdir.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [(["--tensorboard"], "tensorboard"), (["--epochs=2", "--batch_size=97"], "batch_size")],
+)
+def test_nothing_is_deleted_before_all_is_checked(
+    flags, named, finished, tiny_npz, tmp_path, capsys, monkeypatch
+):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    before = {path: path.read_bytes() for path in workdir.iterdir() if path.name != ".lock"}
+    monkeypatch.setitem(sys.modules, "tensorboard.summary", None)
+    arguments = ("--method=byol", *TINY, f"--dataset={tiny_npz}", f"--workdir={workdir}", "--overwrite")
+    assert call(*arguments, *flags) == 2
+    assert named in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in workdir.iterdir() if path.name != ".lock"} == before
+
+
+@pytest.mark.parametrize("backend", ["torch", "numpy", "JAX", "tensorfow"])
+def test_another_backend_gets_one_line(backend, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", backend)
+    assert call(f"--workdir={tmp_path / 'run'}") == 2
+    assert capsys.readouterr().err == (
+        f"error: KERAS_BACKEND is {backend!r}, which selfsup does not support; "
+        "set KERAS_BACKEND to tensorflow or jax\n"
+    )
+    monkeypatch.delenv("KERAS_BACKEND")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    (tmp_path / "keras.json").write_text(json.dumps({"backend": backend}))
+    assert call(f"--workdir={tmp_path / 'run'}") == 2
+    assert f"{tmp_path / 'keras.json'} is {backend!r}" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -227,3 +277,6 @@ def test_list_shows_published_accuracies(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 36
     assert any(line.startswith("directpred ") and "84.7 %" in line for line in lines)
+    assert any(
+        line.startswith("byol_decay_none ") and "81.34 %" in line and "raw: 80.42 %" in line for line in lines
+    )

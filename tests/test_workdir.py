@@ -62,15 +62,65 @@ def test_temporary_files_of_a_killed_process_are_deleted(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", "config.json", "mine.txt"]
 
 
-def test_overwrite_deletes_the_run_and_nothing_else(tmp_path):
-    (tmp_path / "mine.txt").write_text("mine")
+def filled(folder):
+    """A folder with all records of a run, a checkpoint, and a file of the user's."""
+    (folder / "mine.txt").write_text("mine")
     for name in workdir.RECORDS:
-        (tmp_path / name).write_text("{}")
-    checkpoints.save(tmp_path, {}, checkpoints.Checkpoint(1, {}))
-    with workdir.owned(tmp_path, Config(width=16), overwrite=True):
-        workdir.clear(tmp_path)
+        (folder / name).write_text("{}")
+    (folder / workdir.TENSORBOARD).mkdir()
+    (folder / workdir.TENSORBOARD / "events").write_text("")
+    checkpoints.save(folder, {}, checkpoints.Checkpoint(1, {}))
+    return sorted(path.relative_to(folder) for path in folder.rglob("*"))
+
+
+def test_overwrite_deletes_the_run_and_nothing_else(tmp_path):
+    filled(tmp_path)
+    with workdir.owned(tmp_path, Config(width=16), overwrite=True), workdir.cleared(tmp_path):
+        pass
     claimed(tmp_path, Config(width=16))
     assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", "config.json", "mine.txt"]
+
+
+@pytest.mark.parametrize("error", [InputError, RuntimeError, KeyboardInterrupt])
+def test_a_failure_brings_the_overwritten_run_back(error, tmp_path):
+    before = filled(tmp_path)
+
+    def fail():
+        with workdir.cleared(tmp_path):
+            (tmp_path / "config.json").write_text("new")
+            (tmp_path / workdir.TENSORBOARD).mkdir()
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*")) == before
+    assert (tmp_path / "config.json").read_text() == "{}"
+
+
+def test_a_killed_overwrite_brings_the_run_back(tmp_path):
+    before = filled(tmp_path)
+    code = (
+        "import os, sys; from pathlib import Path; from selfsup.records import workdir\n"
+        "with workdir.cleared(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
+    )
+    root = Path(workdir.__file__).resolve().parents[2]
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=root).returncode == -9
+    assert not (tmp_path / "result.json").exists()
+    with workdir.owned(tmp_path, Config(), overwrite=True):
+        (tmp_path / workdir.LOCK).unlink()
+        assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*")) == before
+
+
+def test_the_same_data_may_lie_elsewhere(tmp_path):
+    claimed(tmp_path, Config(dataset="here.npz"))
+    claimed(tmp_path, Config(dataset="there/data.npz"))
+
+
+@pytest.mark.parametrize("content", ["[]", "3", '{"name": "another program"}'])
+def test_a_foreign_config_is_named(content, tmp_path):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(InputError, match=r"config\.json is not the config of a run"):
+        workdir.check_workdir(tmp_path, CONFIG)
 
 
 def test_a_folder_created_for_bad_input_is_removed(tmp_path):

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from selfsup.backend.rendezvous import meet
-from selfsup.utils.errors import InputError
+from selfsup.utils.errors import InputError, first_line
 from selfsup.utils.options import parse_share
 
 TIMEOUT = 120
@@ -89,22 +89,25 @@ class Machines:
     def together(self, action: Callable[[], T]) -> T:
         """Calls `action` on every machine and returns its result on this one.
 
+        An exception ends all machines: here it is the one that `action` raised, on the others an `InputError`
+        that says on which machine. `action` must not exchange data with other machines.
+
         Raises:
-            InputError: `action` raised it, on this machine or on another.
+            InputError: `action` raised it, on this machine or on another, or it failed on another.
         """
         if self.count == 1:
             return action()
-        outcome: T | InputError
+        failed: Exception | None = None
         try:
             outcome = action()
-        except InputError as error:
-            outcome = error
-        texts = self._texts(str(outcome) if isinstance(outcome, InputError) else "")
+        except Exception as error:
+            failed = error
+        texts = self._texts("" if failed is None else _as_text(failed))
+        if failed is not None:
+            raise failed
         for index, text in enumerate(texts):
             if text:
-                raise InputError(text if index == self.index else f"machine {index + 1}: {text}")
-        if isinstance(outcome, InputError):
-            raise outcome
+                raise InputError(f"machine {index + 1}: {text}")
         return outcome
 
     def check_same(self, values: Mapping[str, Any]) -> None:
@@ -149,6 +152,10 @@ class Machines:
         size = int(broadcast_one_to_all(np.int32(len(content))))
         own = np.frombuffer(content, np.uint8) if self.index == 0 else np.zeros(size, np.uint8)
         return np.asarray(broadcast_one_to_all(own)).tobytes()
+
+
+def _as_text(error: Exception) -> str:
+    return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {first_line(error)}"
 
 
 def _tensorflow_machines() -> int:

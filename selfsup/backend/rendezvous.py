@@ -1,5 +1,6 @@
 """Makes sure that all machines of a run are there before JAX connects them: it aborts if one is missing."""
 
+import re
 import socket
 import time
 from contextlib import ExitStack, suppress
@@ -7,6 +8,7 @@ from contextlib import ExitStack, suppress
 from selfsup.utils.errors import InputError
 
 _GO = "go"
+_NAME = re.compile(r"\d+/\d+")
 
 
 def meet(coordinator: str, index: int, count: int, timeout: float) -> None:
@@ -49,11 +51,15 @@ def _gather(port: int, missing: set[str], deadline: float) -> None:
                 machine, _ = server.accept()
             except TimeoutError:
                 continue
-            connected.append(opened.enter_context(machine))
+            opened.enter_context(machine)
             machine.settimeout(1)
             name = _receive(machine)
+            if not _NAME.fullmatch(name):
+                machine.close()  # a stranger, such as a port scan
+                continue
+            connected.append(machine)
             if name not in missing:
-                _send(connected, problem := f"machine {name or '?'} connected, but {names} is missing")
+                _send(connected, problem := f"machine {name} connected, but {names} is missing")
                 raise InputError(problem)
             missing = missing - {name}
         _send(connected, _GO)

@@ -9,8 +9,14 @@ def check_settings() -> None:
     """Checks that `keras.json`, environment variables and other code have left the defaults.
 
     Raises:
-        InputError: the data format, the float type, the dtype policy or JAX's 64-bit mode is another one.
+        InputError: the backend is not TensorFlow or JAX, or the data format, the float type, the dtype policy
+            or JAX's 64-bit mode is another one.
     """
+    if keras.backend.backend() not in ("tensorflow", "jax"):
+        raise InputError(
+            f"the backend {keras.backend.backend()} is not supported; set KERAS_BACKEND to tensorflow or jax "
+            "before keras is imported"
+        )
     found = {
         "image_data_format": (keras.config.image_data_format(), "channels_last"),
         "floatx": (keras.config.floatx(), "float32"),

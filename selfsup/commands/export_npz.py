@@ -1,7 +1,6 @@
 """The command `export_npz`: writes a dataset as an .npz file, which can be read without TensorFlow."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from selfsup.data.load import load_dataset
 from selfsup.utils.errors import InputError
 from selfsup.utils.files import replacing
 from selfsup.utils.options import Option
+from selfsup.utils.outputs import output_file
 
 ABOUT = """\
 Writes a dataset as an .npz file with the arrays x_train, y_train, x_test and y_test. Without labels, only
@@ -32,7 +32,7 @@ OWN = {
 
 def execute(values: dict[str, Any], _: dict[str, Any]) -> int:
     """Executes the command with its own flags; returns the exit status."""
-    out = Path(values["out"])
+    out = output_file("out", values["out"])
     data = load_dataset(
         values["dataset"],
         values["data_dir"],

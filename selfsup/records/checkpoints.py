@@ -83,7 +83,8 @@ def read(path: Path, identity: Identity) -> Checkpoint:
         identity: the identity that the checkpoint must have.
 
     Raises:
-        DamagedError: the file is truncated, was changed, or belongs to another run.
+        DamagedError: the file is truncated or was changed.
+        InputError: it belongs to another run.
     """
     try:
         content = path.read_bytes()
@@ -98,11 +99,23 @@ def read(path: Path, identity: Identity) -> Checkpoint:
     header, _, arrays = content.partition(b"\n")
     header = json.loads(header)
     theirs = header["identity"]
-    different = [f"{n} {theirs.get(n)}, here {identity[n]}" for n in identity if theirs.get(n) != identity[n]]
-    if different:
-        raise DamagedError(f"it is a checkpoint of a run with {'; '.join(different)}")
+    _check_same(path.parent, theirs, identity)
     with np.load(io.BytesIO(arrays), allow_pickle=False) as file:
         return Checkpoint(header["steps"], dict(file), theirs)
+
+
+def _check_same(workdir: Path, theirs: Identity, identity: Identity) -> None:
+    different = {name: value for name, value in identity.items() if theirs.get(name) != value}
+    if not different:
+        return
+    fields = "; ".join(f"{name} {theirs.get(name)} there, {value} here" for name, value in different.items())
+    if set(different) == {"backend"}:
+        advice = f"resume it with KERAS_BACKEND={theirs['backend']}, or choose another --workdir"
+    elif set(different) == {"precision"}:
+        advice = f"resume it with --precision={theirs['precision']}, or choose another --workdir"
+    else:
+        advice = "choose another --workdir, or delete that run with --overwrite"
+    raise InputError(f"workdir {workdir} holds another run ({fields}); {advice}")
 
 
 def latest(workdir: Path, identity: Identity) -> Checkpoint | None:
@@ -116,7 +129,7 @@ def latest(workdir: Path, identity: Identity) -> Checkpoint | None:
         The checkpoint, or None if there are no checkpoints.
 
     Raises:
-        InputError: there are checkpoints, but none is usable.
+        InputError: there are checkpoints, but none is usable, or they belong to another run.
     """
     paths = found(workdir)
     for path in paths:

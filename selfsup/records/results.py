@@ -2,14 +2,16 @@
 
 import json
 import subprocess
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from selfsup.utils.errors import InputError
+from selfsup.utils.errors import InputError, first_line
 from selfsup.utils.files import replacing
 
 RESULT = "result.json"
+SCHEMA = 2
+"""Version of `result.json`. Records without one are of version 1, which lacks `swapped` and `skipped`."""
 DIVERGED = "the loss became infinite or not a number"
 NO_LABELS = "the dataset has no labels"
 
@@ -39,6 +41,7 @@ class Result:
         commit: git commit of the code, with "-dirty" after local changes; None if unknown.
         skipped: evaluations that were not made, and why, by name.
         swapped: descriptions of a backbone, augmentation or loss that replaced the paper's, by name.
+        schema: version of the format of the record.
     """
 
     config: dict[str, Any]
@@ -55,6 +58,7 @@ class Result:
     commit: str | None
     swapped: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    schema: int = SCHEMA
 
     def write(self, workdir: Path) -> None:
         """Writes `result.json`, completely or not at all.
@@ -82,9 +86,36 @@ def read_result(workdir: str | Path) -> Result | None:
     if not path.exists():
         return None
     try:
-        return Result(**json.loads(path.read_text()))
+        return _from_json(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError, OSError) as error:
-        raise InputError(f"{path} is not the result of a run ({error}); move it away") from None
+        reason = first_line(error)
+        raise InputError(
+            f"{path} is not the result of a run ({reason}); move it away, or make it again"
+        ) from None
+
+
+def _from_json(record: Any) -> Result:
+    """Raises `TypeError` or `ValueError` about the first thing that is not as in a `Result`."""
+    if not isinstance(record, dict):
+        raise TypeError("it holds no JSON object")
+    schema = record.get("schema", 1)
+    if not isinstance(schema, int) or schema > SCHEMA:
+        raise ValueError(
+            f"schema {schema}: written by a newer selfsup, this one reads up to {SCHEMA}; upgrade it"
+        )
+    types: dict[str, Any] = {f.name: f.type for f in fields(Result)}
+    if unknown := set(record) - set(types):
+        raise ValueError(f"unknown field {min(unknown)!r}")
+    required = {f.name for f in fields(Result) if f.default is MISSING and f.default_factory is MISSING}
+    if missing := required - set(record):
+        raise ValueError(f"no field {min(missing)!r}")
+    for name, value in record.items():
+        expected = getattr(types[name], "__origin__", types[name])
+        if expected is float and isinstance(value, int):
+            continue
+        if not isinstance(value, expected):
+            raise ValueError(f"{name} is {value!r}")
+    return Result(**{"schema": 1, **record})
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -23,7 +23,8 @@ IMAGES = "images"
 """Folder of decoded image files, which a resumed run reads; deleted when the run ends."""
 EIGENSPACE_FIGURE, CURVES_FIGURE = "eigenspace.png", "curves.png"
 RECORDS = (RESULT, CONFIG, LOG, TIMING, EIGENSPACES, DYNAMICS, ENCODER, EIGENSPACE_FIGURE, CURVES_FIGURE)
-"""The files of a run besides its checkpoints; --overwrite deletes `result.json` first."""
+"""The files of a run besides its checkpoints."""
+_ASIDE = ".overwritten"
 
 
 def check_workdir(workdir: Path, config: Config) -> None:
@@ -37,12 +38,16 @@ def check_workdir(workdir: Path, config: Config) -> None:
         found = json.loads(path.read_text()) if path.exists() else None
     except (OSError, ValueError):
         raise InputError(f"{path} cannot be read; choose another --workdir or delete {workdir}") from None
-    if found is not None:
-        _check_same(workdir, found, config)
+    if found is None:
+        return
+    if not isinstance(found, dict) or "method" not in found:
+        raise InputError(f"{path} is not the config of a run; choose another --workdir")
+    _check_same(workdir, found, config)
 
 
 def _check_same(workdir: Path, found: dict[str, Any], config: Config) -> None:
     wanted = {**config.settings, "seed": config.seed}
+    del wanted["dataset"]  # the same data may lie elsewhere: their fingerprint is checked when they are read
     found = {**ADDED, **found}
     different = [name for name, value in wanted.items() if found.get(name) != value]
     if different:
@@ -70,13 +75,15 @@ def owned(workdir: Path, config: Config, overwrite: bool = False) -> Iterator[No
     created = [path for path in (workdir, *workdir.parents) if not path.exists()]
     with _lock(workdir):
         try:
+            _bring_back(workdir)
             if not overwrite:
                 check_workdir(workdir, config)
             sweep(workdir)
             yield
         except InputError:
-            if workdir in created:
+            if workdir in created or (workdir / RESULT).exists():
                 shutil.rmtree(workdir / IMAGES, ignore_errors=True)
+            if workdir in created:
                 with suppress(OSError):
                     (workdir / LOCK).unlink()  # while it is held, so that no other process can hold it, too
             for path in created:
@@ -103,13 +110,37 @@ def _lock(workdir: Path) -> Iterator[None]:
         yield
 
 
-def clear(workdir: Path) -> None:
-    """Deletes the records and checkpoints of a run and leaves all other files."""
-    for name in RECORDS:
-        (workdir / name).unlink(missing_ok=True)
-    checkpoints.delete(workdir)
-    for folder in (TENSORBOARD, IMAGES):
-        shutil.rmtree(workdir / folder, ignore_errors=True)
+@contextmanager
+def cleared(workdir: Path) -> Iterator[None]:
+    """Takes the records and checkpoints of a run out of its folder, and deletes them after the block.
+
+    They are moved aside first. If the block raises, or the process dies in it, they come back. All other
+    files stay where they are.
+    """
+    aside = workdir / _ASIDE
+    aside.mkdir()
+    for path in [workdir / name for name in (*RECORDS, TENSORBOARD)] + checkpoints.found(workdir):
+        if path.exists():
+            path.rename(aside / path.name)
+    try:
+        yield
+    except BaseException:
+        _bring_back(workdir)
+        raise
+    shutil.rmtree(aside)
+
+
+def _bring_back(workdir: Path) -> None:
+    """Restores the records that `cleared` has moved aside, if there are any."""
+    aside = workdir / _ASIDE
+    if not aside.is_dir():
+        return
+    for path in aside.iterdir():
+        target = workdir / path.name
+        if target.is_dir():
+            shutil.rmtree(target)
+        path.replace(target)
+    aside.rmdir()
 
 
 def write_config(workdir: Path, config: Config) -> None:

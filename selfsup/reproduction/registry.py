@@ -55,6 +55,7 @@ _ONE_LAYER = ("directpred", "directcopy", "sgd")
 _HALVAGAL: dict[str, Any] = {
     "method": "directset", "ema": False, "rho": 0.5, "learning_rate": 0.1, "weight_decay": 1e-5,
 }  # fmt: skip
+_ISOLOSS = {**_HALVAGAL, "loss": "isoloss"}
 _POWERS: dict[str, dict[str, Any]] = {
     "root": {"eps": 0.0, "rule_options": {"alpha": 0.5}},
     "copy": {"eps": 0.25, "rule_options": {"alpha": 1.0}},
@@ -80,22 +81,15 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     },
     "directset": {"method": "directset"},
     **{f"directset_{power}_noema": {**_HALVAGAL, **options} for power, options in _POWERS.items()},
-    **{
-        f"isoloss_{power}_noema": {**_HALVAGAL, **options, "loss": "isoloss"}
-        for power, options in _POWERS.items()
-    },
+    **{f"isoloss_{power}_noema": {**_ISOLOSS, **options} for power, options in _POWERS.items()},
 }
 
 
 @dataclass(frozen=True)
 class Section:
-    """A section of the report.
+    """A section of the report: its heading, the experiments of its rows in order, and their dataset.
 
-    Attributes:
-        title: its heading.
-        experiments: those of its rows, in order.
-        dataset: their dataset.
-        optional: whether it is left out unless it is asked for, or one of its experiments has been run.
+    An optional one is left out unless it is asked for, or one of its experiments has been run.
     """
 
     title: str
@@ -163,9 +157,7 @@ def canonical(experiment: str) -> str:
 def sections_of(preset: str) -> tuple[str, ...]:
     """Returns the sections of the report that a preset fills; `quick` leaves out the weight decay study."""
     dataset = "stl10" if preset == "stl10" else "cifar10"
-    names = (
-        name for name, section in SECTIONS.items() if section.dataset == dataset and not section.optional
-    )
+    names = (name for name, s in SECTIONS.items() if s.dataset == dataset and not s.optional)
     return tuple(name for name in names if (preset, name) != ("quick", "weight_decay"))
 
 
@@ -199,6 +191,7 @@ class Experiment:
         published_reused: the same with the probe on the reused projector block.
         source: where the values were published.
         stl10: the test accuracy on STL-10, or None.
+        raw: the CIFAR-10 accuracy in the authors' own result files, or None.
     """
 
     settings: Mapping[str, Any]
@@ -206,18 +199,29 @@ class Experiment:
     published_reused: float | None
     source: str
     stl10: Published | None = None
+    raw: Published | None = None
+
+    @property
+    def differing_raw(self) -> Published | None:
+        """`raw` if it is not the published accuracy, else None."""
+        return None if self.raw is None or self.raw.mean == self.published else self.raw
 
 
 def _experiments() -> Mapping[str, Experiment]:
     published = json.loads(Path(__file__).with_name("published.json").read_text())
     cifar10, stl10 = published["experiments"], published["stl10"]["experiments"]
+    raw = {
+        name: Published(accuracy, source=published["raw_results"]["source"])
+        for name, accuracy in published["raw_results"]["experiments"].items()
+    }
     found = {}
     for name, settings in _SETTINGS.items():
         cell = cifar10.get(name, {})
         accuracies = (cell.get("accuracy"), cell.get("accuracy_reused"))
         elsewhere = Published(**stl10[name]) if name in stl10 else None
         source = cell.get("source", "")
-        found[name] = Experiment(MappingProxyType(settings), *accuracies, source, elsewhere)
+        fixed = MappingProxyType(settings)
+        found[name] = Experiment(fixed, *accuracies, source, elsewhere, raw.get(name))
     return MappingProxyType(found)
 
 

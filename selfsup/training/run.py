@@ -22,7 +22,7 @@ from selfsup.model import Views
 from selfsup.networks.backbones import Backbone
 from selfsup.records import checkpoints
 from selfsup.records.results import NO_LABELS, RESULT, Result, commit, read_result
-from selfsup.records.workdir import ENCODER, IMAGES, clear, owned, write_config
+from selfsup.records.workdir import ENCODER, IMAGES, cleared, owned, write_config
 from selfsup.training.announce import announce
 from selfsup.training.components import Components, differences
 from selfsup.training.context import Context
@@ -35,6 +35,7 @@ from selfsup.training.resume import digest
 from selfsup.utils.clock import Clock
 from selfsup.utils.errors import InputError
 from selfsup.utils.interrupts import Interruption
+from selfsup.utils.streams import tolerant_output
 
 
 def run(
@@ -94,17 +95,21 @@ def run(
     chosen = machines.together(lambda: Devices(devices, machines))
     machines.together(lambda: chosen.check(config))
     with ExitStack() as stack:
+        stack.enter_context(tolerant_output())
         workdir = stack.enter_context(machines.own_folder(workdir))
         machines.together(lambda: stack.enter_context(owned(workdir, config, overwrite)))
         interruption = stack.enter_context(Interruption())
+        context = Context(workdir, machines, chosen, Clock(), interruption)
+        with context.clock.phase("load"):
+            loaded = machines.together(lambda: data or load(config, workdir))
         if not overwrite:
             machines.share(workdir, [RESULT])
-            if (finished := _finished(workdir, data, components)) is not None:
+            if (finished := _finished(workdir, loaded, components)) is not None:
+                shutil.rmtree(workdir / IMAGES, ignore_errors=True)
                 print(f"already finished in {workdir}; nothing to do")
                 return finished
-        context = Context(workdir, machines, chosen, Clock(), interruption)
         options = RunOptions(tensorboard, checkpoint_minutes, overwrite, callbacks)
-        prepared = _prepare(config, data, components, context, options)
+        prepared = _prepare(config, loaded, components, context, options)
         trained = pretrain(config, prepared.setup, prepared.data, context)
         weights = digest(trained.model)
         accuracy = evaluate(config, prepared.data, trained, context.clock)
@@ -121,7 +126,7 @@ class RunOptions:
     callbacks: Sequence[keras.callbacks.Callback]
 
 
-def _finished(workdir: Path, data: Dataset | None, components: Components) -> Result | None:
+def _finished(workdir: Path, data: Dataset, components: Components) -> Result | None:
     """Returns the result of the finished run in a folder, or None.
 
     Raises:
@@ -130,30 +135,30 @@ def _finished(workdir: Path, data: Dataset | None, components: Components) -> Re
     finished = read_result(workdir)
     if finished is None:
         return None
-    found, wanted = dict(finished.swapped), components.describe()
-    if data is not None:
-        found["data"], wanted["data"] = finished.dataset["fingerprint"], data.fingerprint
-    if different := differences(found, wanted):
-        raise InputError(f"workdir {workdir} holds another run ({different}); choose another workdir")
+    found = {**finished.swapped, "data": finished.dataset["fingerprint"]}
+    if different := differences(found, {**components.describe(), "data": data.fingerprint}):
+        raise InputError(
+            f"workdir {workdir} holds another run ({different}); choose another workdir, "
+            "or delete that run with overwrite"
+        )
     return finished
 
 
 def _prepare(
-    config: Config, data: Dataset | None, components: Components, context: Context, options: RunOptions
+    config: Config, data: Dataset, components: Components, context: Context, options: RunOptions
 ) -> Prepared:
-    """Loads the data, builds or restores the model, and prints what will run."""
+    """Builds or restores the model, and prints what will run."""
     workdir, machines = context.workdir, context.machines
-    with context.clock.phase("load"):
-        loaded = machines.together(lambda: data or load(config, workdir))
-        identity = identity_of(config, loaded, components)
+    with context.clock.phase("load"), ExitStack() as stack:
+        identity = identity_of(config, data, components)
         machines.check_same({**identity, "number of devices": context.devices.size})
         if options.overwrite:
-            clear(workdir)
+            stack.enter_context(cleared(workdir))
         machines.share(workdir, [path.name for path in checkpoints.found(workdir)])
         user_callbacks, minutes = options.callbacks, options.checkpoint_minutes
-        setup = set_up(config, loaded, context, components, user_callbacks, options.tensorboard, minutes)
+        setup = set_up(config, data, context, components, user_callbacks, options.tensorboard, minutes)
         write_config(workdir, config)
-    prepared = Prepared(config, loaded, components, context, setup)
+    prepared = Prepared(config, data, components, context, setup)
     announce(prepared)
     return prepared
 

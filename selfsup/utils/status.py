@@ -16,7 +16,8 @@ class StatusLine:
     """
 
     def __init__(self) -> None:
-        self.live = sys.stdout.isatty() or type(sys.stdout).__module__.startswith("ipykernel")
+        stream = getattr(sys.stdout, "stream", sys.stdout)  # what `Tolerant` wraps
+        self.live = sys.stdout.isatty() or type(stream).__module__.startswith("ipykernel")
         self._shown = 0
 
     def show(self, text: str) -> None:
