@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 from keras import ops
 
+from selfsup import theory
 from selfsup.config import Config
 from selfsup.model import SiameseModel
 from selfsup.records.dynamics import Dynamics, read_dynamics
 from selfsup.training import dynamics
+from selfsup.training import run as train
 from selfsup.training.dynamics import DynamicsLog
 from selfsup.utils.errors import InputError
 
@@ -42,10 +44,11 @@ def test_a_moment_equals_sums_over_images(rng):
     w, v = layers
     c = w @ w.T - v.T @ v
     assert moment.step.tolist() == [30]
-    assert moment.imbalance[0] == pytest.approx(np.sqrt((c**2).sum()), rel=1e-5)
-    assert moment.projector_trace[0] - moment.predictor_trace[0] == pytest.approx(np.trace(c), rel=1e-5)
-    assert moment.projector_norm[0] == pytest.approx(np.linalg.norm(w @ w.T), rel=1e-5)
-    assert moment.predictor_norm[0] == pytest.approx(np.linalg.norm(v.T @ v), rel=1e-5)
+    assert np.linalg.norm(moment.imbalance) == pytest.approx(np.sqrt((c**2).sum()), rel=1e-5)
+    assert moment.projector_gram.sum() - moment.predictor_gram.sum() == pytest.approx(np.trace(c), rel=1e-5)
+    for eigenvalues, matrix in ((moment.projector_gram, w), (moment.predictor_gram, v)):
+        singular = np.linalg.svd(matrix, compute_uv=False)[::-1]
+        np.testing.assert_allclose(eigenvalues[0], singular**2, rtol=1e-4)
     bracket = correlation @ weight - weight @ correlation
     size = np.linalg.norm(correlation) * np.linalg.norm(weight)
     assert moment.commutator[0] == pytest.approx(np.linalg.norm(bracket) / size, rel=1e-5)
@@ -59,6 +62,8 @@ def test_what_does_not_exist_is_nan(rng):
         moment = Dynamics.measure(0, np.eye(4), correlation, batches, None)
         assert np.isnan(moment.predictor).all()
         assert np.isnan(moment.commutator).all()
+    broken = Dynamics.measure(0, np.eye(4), None, [], (np.full((4, 6), np.inf), np.eye(4)))
+    assert np.isnan(broken.imbalance).all()
     collapsed = Dynamics.measure(
         5, np.eye(4), np.zeros((4, 4)), [dict.fromkeys(batch_of(rng), np.zeros((7, 4)))], None
     )
@@ -146,3 +151,22 @@ def test_the_layers_of_theorem_1(shallow):
         ops.convert_to_numpy(model.projector.layers[-1](h)), (weight @ h).T, rtol=1e-3, atol=1e-5
     )
     assert dynamics._layers(SiameseModel(Config(width=2, precision="float32"))) is None
+
+
+def test_theorem_1_holds_in_a_real_network(tiny_npz, tmp_path, shallow):
+    """With ReLU, batch norm, EMA and the cosine: C shrinks by one factor, its two parts do not."""
+    config = Config(
+        method="byol", width=4, epochs=4, probe_epochs=1, batch_size=8, precision="float32", record_every=1,
+        dataset=str(tiny_npz), learning_rate=0.2, momentum=0.0, weight_decay=0.05, tau=0.9,
+    )  # fmt: skip
+    train.run(config, tmp_path)
+    found, constants = read_dynamics(tmp_path), theory.Constants.from_config(config)
+    assert found.step.tolist() == [0, 12, 24, 30, 36, 48]
+    decay = theory.imbalance_decay(constants.times(found.step), constants)[:, None]
+    assert decay[-1] < 0.4
+    change, *parts = (
+        np.abs(eigenvalues - decay * eigenvalues[0]).max()
+        for eigenvalues in (found.imbalance, found.projector_gram, found.predictor_gram)
+    )
+    assert change < 0.02
+    assert min(parts) > 3 * change

@@ -23,7 +23,7 @@ class Dynamics(Moments):
     it has one layer), and alpha_p the learning rate of the predictor relative to that of the network.
 
     Values are NaN if they do not exist: for matrices that are no longer finite, for expectations in runs on
-    several devices, and, from `imbalance` on, if a rule sets W_p.
+    several devices, and, from `imbalance` on, if a rule sets W_p. Norms and traces follow from eigenvalues.
 
     Attributes:
         step: completed training steps, int64 [R].
@@ -33,9 +33,8 @@ class Dynamics(Moments):
         shared: c_j = u_j^T E[z1 z2^T] u_j, float32 [R, D]; 1 + sigma_j^2 = variance / shared.
         gain: the target's u_j^T E[t z^T] u_j / c_j across the views, float32 [R, D]; 1 without EMA.
         commutator: |F W_p - W_p F| / (|F| |W_p|) in the Frobenius norm, float32 [R].
-        imbalance: |C| with C = W W^T - V^T V / alpha_p (Theorem 1), float32 [R].
-        projector_norm, predictor_norm: |W W^T| and |V^T V / alpha_p|, float32 [R].
-        projector_trace, predictor_trace: traces of the same matrices, float32 [R].
+        imbalance: eigenvalues of C = W W^T - V^T V / alpha_p (Theorem 1), ascending, float32 [R, D].
+        projector_gram, predictor_gram: those of W W^T and V^T V / alpha_p, float32 [R, D].
     """
 
     FILE: ClassVar[str] = DYNAMICS
@@ -49,10 +48,8 @@ class Dynamics(Moments):
     gain: np.ndarray
     commutator: np.ndarray
     imbalance: np.ndarray
-    projector_norm: np.ndarray
-    predictor_norm: np.ndarray
-    projector_trace: np.ndarray
-    predictor_trace: np.ndarray
+    projector_gram: np.ndarray
+    predictor_gram: np.ndarray
 
     @classmethod
     def measure(
@@ -92,7 +89,7 @@ class Dynamics(Moments):
             with np.errstate(divide="ignore", invalid="ignore"):
                 modes = [s, p, v, c, t / c]
             alignment = eigenspace.commutator_size(correlation, weight)
-        row = (*modes, alignment, *_imbalance(layers))
+        row = (*modes, alignment, *_imbalance(layers, len(weight)))
         return cls(np.array([step], np.int64), *(np.array([value], np.float32) for value in row))
 
 
@@ -112,14 +109,13 @@ def _expectations(
     return within, across, target
 
 
-def _imbalance(layers: tuple[np.ndarray, np.ndarray] | None) -> list[float]:
-    """Returns |C|, and the norms and traces of its two parts."""
-    if layers is None:
-        return [np.nan] * 5
+def _imbalance(layers: tuple[np.ndarray, np.ndarray] | None, dims: int) -> list[np.ndarray]:
+    """Returns the eigenvalues of C and of its two parts, [D] each."""
+    if layers is None or not all(np.isfinite(layer).all() for layer in layers):
+        return [np.full(dims, np.nan)] * 3
     weight, first = (np.asarray(layer, np.float64) for layer in layers)
     parts = weight @ weight.T, first.T @ first
-    norms = [float(np.linalg.norm(part)) for part in (parts[0] - parts[1], *parts)]
-    return [*norms, *(float(np.trace(part)) for part in parts)]
+    return [np.linalg.eigvalsh(matrix) for matrix in (parts[0] - parts[1], *parts)]
 
 
 def read_dynamics(workdir: str | Path) -> Dynamics:

@@ -179,9 +179,13 @@ def imbalance(predictor: Array, weight: Array, alpha_p: float = 1.0) -> Array:
       - With one weight decay for both, C(t) = exp(-2 eta t) C(0).
       - With two, dC/dt = -2 eta C + 2 (eta_p - eta) W_p^T W_p / alpha_p. So C tends to
         (eta_p - eta) / (alpha_p eta) W_p^T W_p if W_p settles.
-      - If W_p is a single layer that is symmetrised, dC/dt = -2 eta C + [W_p, G - G^T] / 2, where alpha_p G
-        is what the gradient alone would add to W_p. A commutator has no trace, so that the trace of C follows
-        the theorem.
+      - If W_p is a single layer that is symmetrised after every step, then, once it is symmetric,
+        dC/dt = -2 eta C + [W_p, G - G^T] / 2, where alpha_p G is what the gradient alone would add to W_p. A
+        commutator has no trace, so that the trace of C follows the theorem.
+
+    Under the cosine loss no gradient changes |W| and |W_p| either, because a scale does not matter: norms
+    alone do not test the theorem, the eigenvalues of C do. Momentum delays the decay by momentum /
+    (1 - momentum) steps at the start.
 
     Args:
         predictor: W_p, [..., H, D].
