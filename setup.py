@@ -25,7 +25,7 @@ setup(
     packages=find_packages(include=["selfsup*"]),
     package_data={
         "selfsup": ["py.typed"],
-        "selfsup.analysis": ["page.html", "page.js"],
+        "selfsup.analysis": ["comparison.html", "comparison.js", "page.html", "page.js"],
         "selfsup.reproduction": ["published.json"],
     },
     entry_points={"console_scripts": ["selfsup = selfsup.__main__:main"]},
