@@ -1,4 +1,5 @@
 import tracemalloc
+from functools import partial
 
 import numpy as np
 import pytest
@@ -231,12 +232,10 @@ def test_classes_without_test_images_are_counted(tmp_path):
 
 def test_python_objects_are_refused_without_unsafe_advice(tmp_path):
     for name, changes in {"a.npz": {"y_train": LETTERS.astype(object)[Y]}, "x_train.npy": None}.items():
+        np.save(tmp_path / "x_train.npy", np.array([{}], object))
+        call = partial(read, tmp_path, **changes) if changes else partial(read_npy_folder, "", tmp_path, 32)
         with pytest.raises(InputError, match=rf"{name} .*Python objects.*store text and numbers") as error:
-            if changes:
-                read(tmp_path, **changes)
-            else:
-                np.save(tmp_path / name, np.array([{}], object))
-                read_npy_folder("mine", tmp_path, 32)
+            call()
         assert "allow_pickle" not in str(error.value)
 
 

@@ -473,7 +473,9 @@ def test_an_interrupted_load_leaves_no_entry(tmp_path, monkeypatch):
 def test_the_cache_may_not_lie_among_the_images(tmp_path):
     root = put(tmp_path, *TWO)
     for inside in (root, root / "cache", root / "train/.cache"):
-        with pytest.raises(InputError, match=r"in the image folder .*; choose another --workdir or --cache_dir"):
+        with pytest.raises(
+            InputError, match=r"in the image folder .*; choose another --workdir or --cache_dir"
+        ):
             read(root, cache_dir=inside)
     assert sorted(path.name for path in root.iterdir()) == ["test", "train"]
 

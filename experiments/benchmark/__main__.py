@@ -17,6 +17,7 @@ from selfsup.config import Config
 from selfsup.utils.errors import InputError
 from selfsup.utils.files import replacing
 from selfsup.utils.options import Option
+from selfsup.utils.outputs import output_file
 
 REFERENCES = {
     "torch": ("torch", "torch_float32"),
@@ -64,7 +65,8 @@ FIELDS = (
 def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
     """Executes the command with its own flags and the given `Config` fields; returns the exit status."""
     config = Config(**overrides)
-    chosen = values["compare"].split(",") if values["compare"] else []
+    chosen = [] if values["compare"] is None else cli.split_names("compare", values["compare"])
+    out = None if values["out"] is None else output_file("out", values["out"])
     if unknown := set(chosen) - set(REFERENCES):
         raise InputError(f"compare must name {' or '.join(REFERENCES)}, not {unknown.pop()!r}")
     check_comparable(config, chosen)
@@ -87,8 +89,8 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
     for worker in workers:
         worker.close()
     show(result, config.batch_size)
-    if values["out"]:
-        with replacing(Path(values["out"])) as file:
+    if out:
+        with replacing(out) as file:
             json.dump(result, file, indent=1)
     return 0
 

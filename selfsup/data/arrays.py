@@ -13,6 +13,7 @@ The arrays, as in `keras.datasets`:
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,9 @@ def read_npz(name: str, path: Path, image_size: int) -> Dataset:
 
 def is_npy_folder(path: Path) -> bool:
     """Whether the folder has the images of a dataset as an .npy file."""
-    return (path / "x_train.npy").is_file()
+    with suppress(OSError):  # an unreadable folder, which is reported when it is listed
+        return (path / "x_train.npy").is_file()
+    return False
 
 
 def read_npy_folder(name: str, path: Path, image_size: int) -> Dataset:
@@ -88,7 +91,9 @@ def read_npy_folder(name: str, path: Path, image_size: int) -> Dataset:
                 raise OSError("not a regular file")
             arrays[key] = np.load(file, mmap_mode="r" if key[0] == "x" else None, allow_pickle=False)
         except Exception as error:  # NumPy raises many types on damaged files
-            raise InputError(f"{file} cannot be read as an array ({_reason(error)}); create it again") from None
+            raise InputError(
+                f"{file} cannot be read as an array ({_reason(error)}); create it again"
+            ) from None
     return _assemble(name, str(path), arrays, list(arrays), image_size)
 
 
@@ -137,6 +142,7 @@ def _assemble(
     if x_test is None:
         x_train, y_train, x_test, y_test, held_out = split_off(x_train, y_train)
         notes.append(held_out)
+    assert y_test is not None
     if untested := len(np.unique(y_train)) - len(np.unique(y_test)):
         without = f"{untested} class{'es' * (untested > 1)} without test images"
         notes += [without] if without not in notes[0] else []  # exported files keep the note

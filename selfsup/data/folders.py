@@ -18,6 +18,7 @@ from selfsup.data.layout import Layout, find
 from selfsup.data.tree import is_run
 from selfsup.utils.clock import duration
 from selfsup.utils.errors import InputError
+from selfsup.utils.files import user_path
 from selfsup.utils.status import StatusLine
 
 THREADS: int | None = None
@@ -67,7 +68,7 @@ def read_folder(
         memory = _Memory()
         changes, arrays = decode(memory), memory.arrays
     else:
-        cache_dir = Path(cache_dir).expanduser()
+        cache_dir = user_path("cache_dir", str(cache_dir))
         if _lies_among(cache_dir.resolve(), path.resolve()):
             raise InputError(
                 f"the decoded images would be written to {printable(cache_dir)}, in the image folder "
