@@ -20,6 +20,7 @@ from selfsup.utils.errors import InputError
 
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR10_STD = (0.2470, 0.2435, 0.2616)
+"""Per channel, over the original pixels of CIFAR-10's training images; JPEG copies have other values."""
 
 CROP_TRIES = 10
 JITTERS = ("brightness", "contrast", "saturation", "hue")

@@ -8,7 +8,7 @@ from selfsup.analysis import plots
 from selfsup.records.recordings import Eigenspaces
 from selfsup.reproduction import figures
 from selfsup.reproduction.registry import SECTIONS, Published
-from selfsup.reproduction.tables import Cell
+from selfsup.reproduction.tables import Cell, make_cells
 
 
 def recording(eigenvalues, predictor, epochs=(1, 6)):
@@ -55,22 +55,95 @@ def test_lines_are_coloured_by_epoch_and_a_bar_says_how():
     assert figure.axes[-1].get_ylim() == (1, 6)
 
 
-def test_values_that_reach_zero_or_explode_stay_visible():
-    figure = plots.eigenspaces({"healthy": HEALTHY, "collapsed": COLLAPSED})
-    assert [ax.get_yscale() for ax in figure.axes[:2]] == ["symlog", "symlog"]
-    low, high = figure.axes[4].get_ylim()
-    assert low < -1e-4
-    assert high > 3309
-    assert figure.axes[5].get_ylim()[1] > 16.7
-    labels = [text.get_text() for text in figure.axes[4].get_yticklabels()]
+def growing(first, last):
+    """A recording of spectra of 128 that go from one to the other in 21 steps, as in 100 epochs of BYOL."""
+    shares = np.linspace(0, 1, 21)[:, None]
+    of_f = np.sort(np.exp((1 - shares) * np.log(first[0]) + shares * np.log(last[0])))
+    of_w = np.sort((1 - shares) * first[1] + shares * last[1])
+    parts = [recording(f, w, (epoch,)) for f, w, epoch in zip(of_f, of_w, range(1, 102, 5), strict=True)]
+    return sum((part[1:] for part in parts[1:]), parts[0])
+
+
+EARLY = np.geomspace(3e-4, 190, 128), np.linspace(0.2, 3.8, 128)
+LATE = np.geomspace(1.3e-6, 1.5, 128), np.repeat([0.25, 0.2, 0.15, 0.1, 0.05, 0.02, 0.01, 0.0], 16)
+SPREADING = growing(EARLY, LATE)
+
+
+def heights(ax, values):
+    """Where values lie on an axis: 0 at its lower end, 1 at its upper end."""
+    points = [(0.0, value) for value in values]
+    return ax.transAxes.inverted().transform(ax.transData.transform(points))[:, 1]
+
+
+def test_small_eigenvalues_of_late_recordings_keep_their_place_beside_large_early_ones():
+    ax = plots.eigenspaces({"spreading": SPREADING}).axes[0]
+    assert ax.get_yscale() == "log"
+    for line, spectrum in zip(ax.lines, SPREADING.correlation_eigenvalues[1:], strict=True):
+        np.testing.assert_array_equal(line.get_ydata(), spectrum[::-1])
+    last = ax.lines[-1].get_ydata()
+    assert (last < 1e-7 * SPREADING.correlation_eigenvalues[1:].max()).sum() > 20
+    low, high = heights(ax, last[[-1, -57]])
+    assert (low > 0, high - low > 0.2) == (True, True)
+
+
+def test_late_steps_of_the_predictor_can_be_seen_beside_large_early_eigenvalues():
+    ax = plots.eigenspaces({"spreading": SPREADING}).axes[1]
+    low, high = heights(ax, [0.0, 0.25])
+    assert high - low > 0.4
+    assert heights(ax, [3.8]) < 1
+    steps = np.unique(ax.lines[-1].get_ydata())
+    assert np.diff(heights(ax, steps)).min() > 0.01
+    labels = [text.get_text() for text in ax.get_yticklabels()]
+    assert {"0", "1", "2"} <= set(labels)
+    mirrored = recording(EARLY[0], np.linspace(-3.8, 3.8, 128), (1,)) + recording(*LATE, (6,))[1:]
+    labels = [text.get_text() for text in plots.eigenspaces({"x": mirrored}).axes[1].get_yticklabels()]
+    assert {"\N{MINUS SIGN}2", "2"} <= set(labels)
+
+
+def test_a_spectrum_with_one_exploded_eigenvalue_is_not_flattened():
+    exploded = recording(EARLY[0], np.append(np.linspace(0.0, 1.0, 127), 44.0))
+    ax = plots.eigenspaces({"exploded": exploded}).axes[1]
+    low, high = heights(ax, [0.0, 1.0])
+    assert high - low > 0.3
+    assert heights(ax, [44.0]) < 1
+    zero = recording(EARLY[0], np.append(np.zeros(127), 44.0))
+    assert heights(plots.eigenspaces({"x": zero}).axes[1], [44.0]) < 1
+
+
+def test_rounding_errors_of_a_recording_are_zero_and_the_same_value_elsewhere_is_not():
+    collapsed = recording([-1e-4, 5e-5, 3309.0], [0.1, 0.2, 0.3], (1,))
+    healthy = recording([5e-5, 0.1, 10.0], [0.1, 0.2, 0.3], (6,))
+    ax = plots.eigenspaces({"both": collapsed + healthy[1:]}).axes[0]
+    drawn = [line.get_ydata() for line in ax.lines]
+    np.testing.assert_allclose(drawn, [[3309, 0, 0], [10, 0.1, 5e-5]], rtol=1e-6)
+    assert ax.get_yscale() == "symlog"
+    assert ax.yaxis.get_transform().linthresh == pytest.approx(1e-5)
+    assert ax.get_ylim()[0] < 0
+    assert ax.get_ylim()[1] > 3309
+    labels = [text.get_text() for text in ax.get_yticklabels()]
     assert "0" in labels
     assert all(labels)
 
 
-def test_rows_share_their_axes_and_have_titles():
+def test_each_row_has_its_own_axes_of_eigenvalues_and_a_title():
     figure = plots.eigenspaces({"one": HEALTHY, "two": COLLAPSED})
+    alone = plots.eigenspaces({"one": HEALTHY})
     for column in range(4):
-        assert figure.axes[column].get_ylim() == figure.axes[4 + column].get_ylim()
+        ranges = [figure.axes[row * 4 + column].get_ylim() for row in range(2)]
+        assert (ranges[0] == ranges[1]) == (column > 1)
+        if column < 2:
+            assert ranges[0] == alone.axes[column].get_ylim()
+    assert [figure.axes[index].get_yscale() for index in (0, 1, 4, 5)] == [
+        "log",
+        "linear",
+        "symlog",
+        "linear",
+    ]
+    high = recording([0.1, 1.0, 10.0], [0.2, 0.4, 0.6])
+    high.asymmetry[:] = [1.4, 1.3, 1.2]
+    figure = plots.eigenspaces({"one": high, "two": HEALTHY})
+    assert figure.axes[3].get_ylim()[0] == -0.05
+    assert figure.axes[3].get_ylim()[1] == figure.axes[7].get_ylim()[1] > 1.45
     texts = [text.get_text() for ax in figure.axes for text in ax.texts]
     assert texts == ["one", "two"]
 
@@ -139,11 +212,19 @@ def test_bars_have_means_deviations_and_published_values():
 def test_dots_stand_side_by_side():
     ax = figures.accuracy_dots([cell("a", 80, 70, 72), cell("b", 60)]).axes[0]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
+    assert not any(line.get_label() == "published (raw)" for line in ax.lines)
     published = next(line for line in ax.lines if line.get_label() == "published")
     np.testing.assert_array_equal(published.get_xdata(), [80, 60])
     np.testing.assert_array_equal(published.get_ydata(), [1, 0])
     ours = ax.containers[0].lines[0]
     np.testing.assert_array_equal(ours.get_xdata(), [71, np.nan])
+
+
+def test_dots_show_raw_results_where_they_differ():
+    cells = make_cells("byol_decay_predictor") + make_cells("byol_decay_none")
+    ax = figures.accuracy_dots(cells).axes[0]
+    (raw,) = (line for line in ax.lines if line.get_label() == "published (raw)")
+    np.testing.assert_array_equal(raw.get_xydata(), [[80.42, 0]])
 
 
 def test_the_same_figure_gives_the_same_bytes(tmp_path):

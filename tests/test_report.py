@@ -6,6 +6,7 @@ import pytest
 from conftest import fake_result, write_fake_run
 
 from selfsup.records.results import write_json
+from selfsup.reproduction.registry import EXPERIMENTS
 from selfsup.reproduction.report import Report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -60,6 +61,17 @@ def test_tables_stand_beside_the_published_values(paper):
     failed = section(text, "Runs without an accuracy")
     assert r"| directcopy | 0 | out of \| memory |" in failed
     assert "| sgd_noema | 0 | the loss" in failed
+
+
+def test_the_weight_decay_study_shows_the_article_and_the_raw_results(tmp_path):
+    out = grid_of(tmp_path, accuracies={"byol_decay_none": 81.0})
+    Report(out, ["weight_decay"]).write()
+    study = section((out / "REPORT.md").read_text(), "Weight decay")
+    assert "| byol_decay_none | 81.34 (raw: 80.42) | 81.00 (n = 1) | -0.34 |" in study
+    (row,) = re.findall(r"\| byol_symmetric_decay_predictor .*", study)
+    assert row.endswith("| article Table 3; raw: " + EXPERIMENTS["byol_decay_none"].raw.source + " |")
+    assert "exchanged" in study
+    assert "raw" not in re.findall(r"\| byol_decay_predictor .*", study)[0]
 
 
 def test_provenance_stands_under_every_table_that_has_runs(paper):

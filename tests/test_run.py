@@ -277,3 +277,6 @@ def test_list_shows_published_accuracies(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 31
     assert any(line.startswith("directpred ") and "84.7 %" in line for line in lines)
+    assert any(
+        line.startswith("byol_decay_none ") and "81.34 %" in line and "raw: 80.42 %" in line for line in lines
+    )

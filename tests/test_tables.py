@@ -1,6 +1,7 @@
 import pytest
 from conftest import fake_result
 
+from selfsup.reproduction.registry import EXPERIMENTS, SECTIONS
 from selfsup.reproduction.tables import HEADER, make_cells, table_rows
 
 
@@ -53,6 +54,27 @@ def test_collapse_is_counted_where_the_runs_are_long_enough():
     assert row("simsiam_symmetric", results)["collapsed"] == "1 of 2"
     short = fake_result("simsiam_symmetric", 20.0, preset="quick")
     assert row("simsiam_symmetric", [short])["collapsed"] == "too short to tell"
+
+
+def test_the_authors_raw_results_stand_beside_the_article_where_they_differ():
+    shown = {name: row(name)["published, %"] for name in SECTIONS["weight_decay"].experiments}
+    assert shown == {
+        "byol_decay_predictor": "81.69",
+        "byol_symmetric_decay_predictor": "80.42 (raw: 81.34)",
+        "simsiam_decay_predictor": "81.39",
+        "simsiam_symmetric_decay_predictor": "79.22",
+        "byol_decay_none": "81.34 (raw: 80.42)",
+        "byol_symmetric_decay_none": "80.78",
+        "simsiam_decay_none": "79.1 (raw: 79.22)",
+        "simsiam_symmetric_decay_none": "20.27",
+    }
+    (cell,) = make_cells("byol_decay_none", [fake_result("byol_decay_none", 80.0)])
+    assert cell.difference == pytest.approx(80.0 - 81.34), "the difference is to the article"
+    assert (cell.source, "simsiam_predictor_test" in cell.raw.source) == ("article Table 3", True)
+    (cell,) = make_cells("byol_decay_none", dataset="stl10")
+    assert cell.raw is None
+    recorded = {name for name, experiment in EXPERIMENTS.items() if experiment.raw}
+    assert recorded == set(SECTIONS["weight_decay"].experiments) - {"simsiam_symmetric_decay_predictor"}
 
 
 def test_the_deeper_projector_has_a_second_cell():

@@ -37,10 +37,10 @@ STYLE: Any = {
     "savefig.dpi": 150,
     "svg.hashsalt": "selfsup",
 }
-ROUNDING = 1e-7
-"""Eigenvalues below this share of the largest are rounding errors of float32."""
-EXPLODED = 5.0
-"""Eigenvalues of W_p above this get a logarithmic axis, so that the others stay visible."""
+SPREAD = 8.0
+"""The axis of W_p is logarithmic outside if the largest eigenvalue is this many times the usual size."""
+
+ROUND_NUMBERS = np.array([digit * 10.0**power for power in range(-12, 13) for digit in (1, 2, 5)])
 
 
 def eigenspaces(runs: Mapping[str, Eigenspaces]) -> Figure:
@@ -50,7 +50,9 @@ def eigenspaces(runs: Mapping[str, Eigenspaces]) -> Figure:
     the index in descending order with one line per recording, and the asymmetry of W_p over the epochs.
 
     Args:
-        runs: recordings by title, in the order of the rows. Rows share their axes.
+        runs: recordings by title, in the order of the rows. Each row has its own axes of eigenvalues; all
+            rows share those of alignment and asymmetry. Eigenvalues of F that are rounding errors in their
+            recording are drawn as 0.
 
     Example:
         >>> untrained = Eigenspaces.measure(0, np.eye(4))
@@ -62,14 +64,16 @@ def eigenspaces(runs: Mapping[str, Eigenspaces]) -> Figure:
     norm = Normalize(1, max(last, 2))
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10, 0.5 + 2.3 * len(runs)), layout="constrained")
-        axes = figure.subplots(len(runs), 4, squeeze=False, sharex="col", sharey="col")
+        axes = figure.subplots(len(runs), 4, squeeze=False, sharex="col")
+        for ax in axes[1:, 3]:
+            ax.sharey(axes[0, 3])
         for row, (title, run) in zip(axes, runs.items(), strict=True):
             row[0].annotate(
                 title, (0, 0.5), (-40, 0), "axes fraction", "offset points",
                 rotation=90, va="center", ha="right", weight="bold",
             )  # fmt: skip
             _draw_eigenspaces(row, run, norm)
-        _scale_eigenvalues(axes[0], list(runs.values()))
+        axes[0, 3].set_ylim(bottom=-0.05)
         titles = ("eigenvalues of $F$", "eigenvalues of $W_p$", "alignment", "asymmetry of $W_p$")
         for ax, title in zip(axes[0], titles, strict=True):
             ax.set_title(title)
@@ -83,38 +87,62 @@ def eigenspaces(runs: Mapping[str, Eigenspaces]) -> Figure:
 
 
 def _draw_eigenspaces(row: Sequence[Axes], run: Eigenspaces, norm: Normalize) -> None:
-    spectra = (run.correlation_eigenvalues, run.predictor_eigenvalues, run.alignment)
-    for ax, values in zip(row, spectra, strict=False):
-        for epoch, line in zip(run.epoch, values, strict=True):
-            if epoch > 0 and np.isfinite(line).all():
+    of_f, of_w = _without_rounding(run.correlation_eigenvalues), run.predictor_eigenvalues
+    trained = run.epoch > 0
+    for ax, values in zip(row, (of_f, of_w, run.alignment), strict=False):
+        for epoch, line in zip(run.epoch[trained], values[trained], strict=True):
+            if np.isfinite(line).all():
                 ax.plot(np.arange(len(line)), line[::-1], color=EPOCHS(norm(epoch)), label=f"epoch {epoch}")
+    for ax, values, scale in ((row[0], of_f, _scale_f), (row[1], of_w, _scale_w)):
+        drawn = values[trained & np.isfinite(values).all(axis=1)]
+        if drawn.any():
+            scale(ax, drawn)
     row[2].set_ylim(-1.05, 1.05)
     row[3].plot(run.epoch, run.asymmetry, color="0.6", zorder=1)
     row[3].scatter(run.epoch, run.asymmetry, c=EPOCHS(norm(run.epoch)), s=16, zorder=2)
-    row[3].set_ylim(bottom=-0.05)
     row[3].xaxis.set_major_locator(_whole_numbers())
 
 
-def _scale_eigenvalues(axes: Sequence[Axes], runs: Sequence[Eigenspaces]) -> None:
-    """Sets a logarithmic axis for F and a linear one for W_p; symlog for F near 0 or a very large W_p."""
-    of_f, of_w = (
-        np.concatenate([getattr(run, f"{which}_eigenvalues").ravel() for run in runs])
-        for which in ("correlation", "predictor")
-    )
-    of_f, of_w = of_f[np.isfinite(of_f)], of_w[np.isfinite(of_w)]
-    if len(of_f) and of_f.min() > ROUNDING * of_f.max():
-        axes[0].set_yscale("log")
-    elif len(of_f) and of_f.max() > 0:
-        lowest = int(np.ceil(np.log10(ROUNDING * of_f.max())))
-        axes[0].set_yscale("symlog", linthresh=10.0**lowest, linscale=0.5)
-        powers = range(lowest, lowest + int(-np.log10(ROUNDING)) + 1, 2)
-        axes[0].set_yticks([0.0, *(10.0**k for k in powers)], ["0", *(f"$10^{{{k}}}$" for k in powers)])
-        axes[0].yaxis.minorticks_off()
-    if len(of_w) and np.abs(of_w).max() > EXPLODED:
-        axes[1].set_yscale("symlog", linthresh=1.0, linscale=2.0)
-        ticks = [-1.0, -0.5, 0.0, 0.5, *10.0 ** np.arange(np.ceil(np.log10(np.abs(of_w).max())) + 1)]
-        axes[1].set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-        axes[1].yaxis.minorticks_off()
+def _without_rounding(eigenvalues: np.ndarray) -> np.ndarray:
+    """Sets rounding errors among the eigenvalues of F, [R, D], to 0.
+
+    F has no negative eigenvalues: the most negative one of a recording shows the error of all of them.
+    """
+    error = np.maximum(-eigenvalues.min(axis=1, keepdims=True), 0)
+    return np.where(eigenvalues <= error, 0, eigenvalues)
+
+
+def _scale_f(ax: Axes, eigenvalues: np.ndarray) -> None:
+    """Sets a logarithmic axis; if there are zeros, with a linear part below all other values."""
+    positive = eigenvalues[eigenvalues > 0]
+    if len(positive) == eigenvalues.size:
+        ax.set_yscale("log")
+        return
+    low, high = int(np.floor(np.log10(positive.min()))), int(np.ceil(np.log10(positive.max())))
+    ax.set_yscale("symlog", linthresh=10.0**low, linscale=0.5)
+    powers = range(low, high + 1, max(1, (high - low + 3) // 4))
+    ax.set_yticks([0.0, *(10.0**k for k in powers)], ["0", *(f"$10^{{{k}}}$" for k in powers)])
+    ax.yaxis.minorticks_off()
+
+
+def _scale_w(ax: Axes, eigenvalues: np.ndarray) -> None:
+    """Keeps a linear axis unless some recording would be flat beside the largest eigenvalue.
+
+    Then the linear part ends where nine tenths of the eigenvalues of the recording with the smallest ones
+    lie below, and the axis is logarithmic outside, over at most three powers of ten.
+    """
+    sizes = np.abs(eigenvalues)
+    usual = np.quantile(sizes, 0.9, axis=1).min()
+    if sizes.max() <= SPREAD * usual:
+        return
+    linear = max(usual, sizes.max() / 1e3)
+    inner = ROUND_NUMBERS[np.searchsorted(ROUND_NUMBERS, linear, side="right") - 1]
+    outer = ROUND_NUMBERS if sizes.max() < 50 * linear else ROUND_NUMBERS[::3]
+    ticks = [inner / 2, inner, *outer[(outer > inner) & (outer <= sizes.max())]]
+    ticks = [-tick for tick in ticks if tick <= -eigenvalues.min()] + [0.0, *ticks]
+    ax.set_yscale("symlog", linthresh=linear, linscale=1.5)
+    ax.set_yticks(ticks, [f"{tick:g}".replace("-", "\N{MINUS SIGN}") for tick in ticks])
+    ax.yaxis.minorticks_off()
 
 
 def training_curves(runs: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:

@@ -44,6 +44,8 @@ def list_experiments() -> None:
     for name, experiment in EXPERIMENTS.items():
         published = [x for x in (experiment.published, experiment.published_reused) if x is not None]
         text, source = " / ".join(f"{x:g} %" for x in published), experiment.source
+        if experiment.differing_raw:
+            source += f" (raw: {experiment.differing_raw.mean:g} %)"
         if not published and experiment.stl10:
             text, source = f"{experiment.stl10.mean:g} % (STL-10)", experiment.stl10.source
         print(f"{name:36}{text:17}{source}")

@@ -39,7 +39,10 @@ def accuracy_bars(groups: Mapping[str, Sequence[Cell]], bars: Sequence[str]) -> 
 
 
 def accuracy_dots(cells: Sequence[Cell]) -> Figure:
-    """Published accuracy (open) and ours (filled, with its standard deviation) on a line per experiment."""
+    """Published accuracy (open) and ours (filled, with its standard deviation) on a line per experiment.
+
+    Diamonds are the authors' raw results where they differ from the published ones.
+    """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8, 1.0 + 0.24 * len(cells)), layout="constrained")
         ax = figure.subplots()
@@ -49,9 +52,15 @@ def accuracy_dots(cells: Sequence[Cell]) -> Figure:
         errors = np.array([cell.std for cell in cells])
         ax.hlines(y, published, ours, color="0.75", zorder=1)
         ax.plot(published, y, "o", color="black", markerfacecolor="white", label="published", zorder=2)
+        raw = [(cell.raw.mean, place) for cell, place in zip(cells, y, strict=True) if cell.raw]
+        if raw:
+            label = "published (raw)"
+            ax.plot(
+                *zip(*raw, strict=True), "D", color="0.4", markerfacecolor="none", ms=5, ls="", label=label
+            )
         ax.errorbar(ours, y, xerr=errors, fmt="o", color=PALETTE[0], capsize=3, label="ours", zorder=3)
         ax.set_yticks(y, [cell.name for cell in cells])
         ax.set_ylim(-0.7, len(cells) - 0.3)
         ax.set_xlabel("test accuracy, %")
-        figure.legend(loc="outside upper center", ncols=2)
+        figure.legend(loc="outside upper center", ncols=3)
     return figure

@@ -171,6 +171,7 @@ class Experiment:
         published_reused: the same with the probe on the reused projector block.
         source: where the values were published.
         stl10: the test accuracy on STL-10, or None.
+        raw: the CIFAR-10 accuracy in the authors' own result files, or None.
     """
 
     settings: Mapping[str, Any]
@@ -178,18 +179,29 @@ class Experiment:
     published_reused: float | None
     source: str
     stl10: Published | None = None
+    raw: Published | None = None
+
+    @property
+    def differing_raw(self) -> Published | None:
+        """`raw` if it is not the published accuracy, else None."""
+        return None if self.raw is None or self.raw.mean == self.published else self.raw
 
 
 def _experiments() -> Mapping[str, Experiment]:
     published = json.loads(Path(__file__).with_name("published.json").read_text())
     cifar10, stl10 = published["experiments"], published["stl10"]["experiments"]
+    raw = {
+        name: Published(accuracy, source=published["raw_results"]["source"])
+        for name, accuracy in published["raw_results"]["experiments"].items()
+    }
     found = {}
     for name, settings in _SETTINGS.items():
         cell = cifar10.get(name, {})
         accuracies = (cell.get("accuracy"), cell.get("accuracy_reused"))
         elsewhere = Published(**stl10[name]) if name in stl10 else None
         source = cell.get("source", "")
-        found[name] = Experiment(MappingProxyType(settings), *accuracies, source, elsewhere)
+        fixed = MappingProxyType(settings)
+        found[name] = Experiment(fixed, *accuracies, source, elsewhere, raw.get(name))
     return MappingProxyType(found)
 
 

@@ -27,6 +27,7 @@ class Cell:
         collapsed: per finished run, whether it has collapsed (see `collapse`); None if it is too short to
             tell.
         failures: why runs have no accuracy, one line each.
+        raw: the accuracy in the authors' own result files, where it differs from the published one.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Cell:
     ranks: tuple[float, ...] = ()
     collapsed: tuple[bool | None, ...] = ()
     failures: tuple[str, ...] = ()
+    raw: Published | None = None
 
     @property
     def n(self) -> int:
@@ -95,6 +97,7 @@ def make_cells(
             ranks=_known(result.monitor["effective_rank"] for result in finished),
             collapsed=collapsed,
             failures=failures,
+            raw=None if suffix or dataset == "stl10" else entry.differing_raw,
         )
         for suffix, probe in probes.items()
     ]
@@ -123,7 +126,8 @@ def _published(cell: Cell) -> str:
     if cell.published is None:
         return "-"
     spread = "" if math.isnan(cell.published.std) else f" ± {cell.published.std:.2f}"
-    return f"{cell.published.mean:g}{spread}"
+    raw = "" if cell.raw is None else f" (raw: {cell.raw.mean:g})"
+    return f"{cell.published.mean:g}{spread}{raw}"
 
 
 def _known(values: Iterable[float | None]) -> tuple[float, ...]:
