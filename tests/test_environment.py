@@ -1,6 +1,7 @@
 """Commands in environments that lack a package or have settings that cannot work: one line each."""
 
 import os
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -10,6 +11,7 @@ import pytest
 
 import selfsup
 from selfsup import cli
+from selfsup.reproduction import processes
 from selfsup.utils.errors import InputError
 
 ROOT = Path(selfsup.__file__).resolve().parents[1]
@@ -72,6 +74,14 @@ def test_imports_work_on_windows(tmp_path):
     )
     done = call("-c", code)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_runs_on_windows_are_asked_to_stop_by_the_end_of_their_input(monkeypatch):
+    code = "import sys; sys.exit(len(sys.stdin.read()) + 7)"
+    monkeypatch.setattr(processes.sys, "platform", "win32")
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, text=True) as process:
+        processes._stop(process, signal.SIGINT)
+        assert process.wait(60) == 7
 
 
 def test_names_of_a_flag():
