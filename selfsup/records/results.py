@@ -32,7 +32,8 @@ class Result:
         seconds: wall time of `load` (data, network), `compile`, `steps`, `callbacks` (log, progress),
             `records` (eigenspaces, encoder), `checkpoints`, `probe` (including features), `knn`, `other`,
             and `total`.
-        images_per_second: training speed, without the first execution, which compiles.
+        images_per_second: training speed, without the first execution, which compiles; None if there was no
+            other.
         parameters: number of trainable parameters of the online network and predictor.
         environment: backend, device, precision, versions.
         dataset: name, sizes, `mean`, `std` and `fingerprint`.
@@ -50,7 +51,7 @@ class Result:
     diverged: bool
     monitor: dict[str, float | None]
     seconds: dict[str, float]
-    images_per_second: float
+    images_per_second: float | None
     parameters: int
     environment: dict[str, Any]
     dataset: dict[str, Any]
@@ -111,7 +112,7 @@ def _from_json(record: Any) -> Result:
         raise ValueError(f"no field {min(missing)!r}")
     for name, value in record.items():
         expected = getattr(types[name], "__origin__", types[name])
-        if expected is float and isinstance(value, int):
+        if name == "images_per_second" and isinstance(value, int):
             continue
         if not isinstance(value, expected):
             raise ValueError(f"{name} is {value!r}")

@@ -27,22 +27,30 @@ RECORDS = (RESULT, CONFIG, LOG, TIMING, EIGENSPACES, DYNAMICS, ENCODER, EIGENSPA
 _ASIDE = ".overwritten"
 
 
-def check_workdir(workdir: Path, config: Config) -> None:
+def check_workdir(workdir: Path, config: Config | None) -> None:
     """Checks that a folder does not belong to another run. Writes nothing.
 
+    Args:
+        workdir: the folder.
+        config: the config of the run; None if it may overwrite another, but nothing else.
+
     Raises:
-        InputError: the folder belongs to a run with another config or seed, or its config is unreadable.
+        InputError: the folder belongs to a run with another config or seed, or its config is unreadable or
+            not that of a run.
     """
     path = workdir / CONFIG
     try:
         found = json.loads(path.read_text()) if path.exists() else None
     except (OSError, ValueError):
+        if config is None:
+            return
         raise InputError(f"{path} cannot be read; choose another --workdir or delete {workdir}") from None
     if found is None:
         return
     if not isinstance(found, dict) or "method" not in found:
         raise InputError(f"{path} is not the config of a run; choose another --workdir")
-    _check_same(workdir, found, config)
+    if config is not None:
+        _check_same(workdir, found, config)
 
 
 def _check_same(workdir: Path, found: dict[str, Any], config: Config) -> None:
@@ -76,8 +84,7 @@ def owned(workdir: Path, config: Config, overwrite: bool = False) -> Iterator[No
     with _lock(workdir):
         try:
             _bring_back(workdir)
-            if not overwrite:
-                check_workdir(workdir, config)
+            check_workdir(workdir, None if overwrite else config)
             sweep(workdir)
             yield
         except InputError:

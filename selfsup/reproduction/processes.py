@@ -59,7 +59,7 @@ class Processes:
         """Passes a signal on to the runs under way."""
         self._stopping = True
         for process in list(self._running.values()):
-            process.send_signal(reason.signum if isinstance(reason, Interrupted) else signal.SIGTERM)
+            _stop(process, reason.signum if isinstance(reason, Interrupted) else signal.SIGTERM)
 
     def _make(self, job: grid.Job) -> str | None:
         slot, began = self._free.get(), time.perf_counter()
@@ -132,6 +132,15 @@ class _Progress:
                 f"[{done}/{self.todo}] {job.experiment}, seed {job.seed}: {outcome}, {duration(seconds)}; "
                 f"about {duration(rounds * sum(self.seconds) / done)} left"
             )
+
+
+def _stop(process: subprocess.Popen[str], signum: int) -> None:
+    """Asks a run to stop with a checkpoint."""
+    if sys.platform == "win32":  # has no signals to other processes: the run stops at the end of its input
+        assert process.stdin is not None
+        process.stdin.close()
+    else:
+        process.send_signal(signum)
 
 
 def _outcome(job: grid.Job) -> str:

@@ -64,7 +64,8 @@ class Pretrained:
         collapsed: whether the run collapsed by the rule of `selfsup.collapse`.
         diverged: whether the loss or a variable stopped being finite.
         monitor: the last row of the log, by the names in `LOG_FIELDS`.
-        images_per_second: training speed, without the first execution, which compiles.
+        images_per_second: training speed, without the first execution, which compiles; None if there was no
+            other.
     """
 
     model: SiameseModel
@@ -72,7 +73,7 @@ class Pretrained:
     collapsed: bool
     diverged: bool
     monitor: dict[str, float]
-    images_per_second: float
+    images_per_second: float | None
 
 
 def set_up(

@@ -34,6 +34,7 @@ from selfsup.training.pretrain import Pretrained, identity_of, pretrain, set_up
 from selfsup.training.resume import digest
 from selfsup.utils.clock import Clock
 from selfsup.utils.errors import InputError
+from selfsup.utils.files import user_path
 from selfsup.utils.interrupts import Interruption
 from selfsup.utils.streams import tolerant_output
 
@@ -85,7 +86,7 @@ def run(
     """
     if data is not None:
         config = dataclasses.replace(config, dataset=data.name, image_size=data.image_size)
-    workdir = Path(workdir or config.default_workdir)
+    workdir = config.default_workdir if workdir is None else user_path("workdir", str(workdir))
     components = Components(backbone, augmentation, loss)
     check_settings()
     keep_freed_memory()
@@ -185,7 +186,7 @@ def _record(
             if name != "epoch"
         },
         seconds=context.clock.total(),
-        images_per_second=round(trained.images_per_second, 1),
+        images_per_second=trained.images_per_second and round(trained.images_per_second, 1),
         parameters=prepared.parameters,
         environment=environment(context.devices.describe(), prepared.precision),
         dataset=prepared.data.describe(),
