@@ -55,8 +55,12 @@ def check_workdir(workdir: Path, config: Config | None) -> None:
 
 def _check_same(workdir: Path, found: dict[str, Any], config: Config) -> None:
     wanted = {**config.settings, "seed": config.seed}
-    del wanted["dataset"]  # the same data may lie elsewhere: their fingerprint is checked when they are read
     found = {**ADDED, **found}
+    del wanted["dataset"]  # the same data may lie elsewhere: their fingerprint is checked when they are read
+    if checkpoints.found(workdir) or not (workdir / RESULT).exists():
+        del wanted["probe_epochs"]  # only the evaluation is repeated
+        if isinstance(found.get("epochs"), int) and found["epochs"] <= config.epochs:
+            del wanted["epochs"]  # the run continues
     different = [name for name, value in wanted.items() if found.get(name) != value]
     if different:
         fields = ", ".join(f"{name} {found.get(name)} there, {wanted[name]} here" for name in different)

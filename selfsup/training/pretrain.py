@@ -1,6 +1,5 @@
 """The pre-training of a run, from its last checkpoint or from scratch to the last epoch."""
 
-import dataclasses
 import functools
 import math
 from collections.abc import Iterator, Sequence
@@ -212,7 +211,7 @@ def identity_of(config: Config, data: Dataset, components: Components | None = N
     """Returns the identity of a run. It includes backend and precision because they change the numbers."""
     replaced = components.describe() if components else {}
     return {
-        "config": dataclasses.replace(config, dataset="").fingerprint,  # wherever the data lie
+        "config": config.training,
         "seed": config.seed,
         "data": data.fingerprint,
         "backend": keras.backend.backend(),
