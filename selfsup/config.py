@@ -37,8 +37,7 @@ def _setting(group: str, help: str, default: Any = None, **accepted: Any) -> Any
     return field(default=default, metadata={"option": Option(help, group=group, **accepted)})
 
 
-_METHOD, _SGD, _RUN, _DATA = "Method", "Optimisation", "Network and run", "Data"
-_VIEWS = "Augmentation"
+_METHOD, _SGD, _RUN, _DATA, _VIEWS = "Method", "Optimisation", "Network and run", "Data", "Augmentation"
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,6 +217,11 @@ class Config:
         """Eight hex digits of the SHA-256 of `settings`, the same for all seeds."""
         settings = {k: v for k, v in self.settings.items() if k not in ADDED or v != ADDED[k]}
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+
+    @property
+    def training(self) -> str:
+        """The fingerprint without the number of epochs, the evaluation, and the path of the data."""
+        return dataclasses.replace(self, epochs=1, probe_epochs=1, dataset="").fingerprint
 
     @property
     def default_workdir(self) -> Path:

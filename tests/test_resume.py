@@ -1,5 +1,6 @@
 """A run that is stopped and started again ends as one that was not, to the last bit."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -44,7 +45,7 @@ def stop_at(monkeypatch, saves):
 def test_stopped_within_and_after_an_epoch_it_ends_the_same(tiny_npz, tmp_path, shallow, monkeypatch, capsys):
     config = config_of(tiny_npz)
     whole = train.run(config, tmp_path / "whole")
-    assert checkpoints.found(tmp_path / "whole") == []
+    assert [path.stem[-3:] for path in checkpoints.found(tmp_path / "whole")] == ["036"]
     for saves in (1, 1, 2):  # in the middle of epoch 1, at its end, at the end of epoch 2
         undo = stop_at(monkeypatch, saves)
         with pytest.raises(StoppedError):
@@ -99,6 +100,33 @@ def test_checkpoints_of_other_code_are_refused(tiny_npz, tmp_path, shallow):
     with pytest.raises(InputError, match="other variables"):
         train.run(config, tmp_path)
     assert train.run(config, tmp_path, overwrite=True).accuracy["linear"] > 0
+
+
+class Counting(keras.callbacks.Callback):
+    """A callback whose state has no arrays until it is told what to keep."""
+
+    def __init__(self, kept=()):
+        super().__init__()
+        self.kept, self.restored = kept, None
+
+    def state(self):
+        return {name: np.ones(1) for name in self.kept}
+
+    def restore(self, state):
+        self.restored = dict(state)
+
+
+def test_a_callback_may_have_an_empty_state(tiny_npz, tmp_path, shallow, monkeypatch):
+    config = config_of(tiny_npz, width=2, epochs=1)
+    undo = stop_at(monkeypatch, 1)
+    with pytest.raises(StoppedError):
+        train.run(config, tmp_path, checkpoint_minutes=0, callbacks=[Counting()])
+    undo()
+    with pytest.raises(InputError, match="other variables or callbacks"):
+        train.run(config, tmp_path, callbacks=[Counting(["more"])])
+    again = Counting()
+    assert train.run(config, tmp_path, callbacks=[again]).accuracy["linear"] is not None
+    assert again.restored == {}
 
 
 @pytest.mark.parametrize(("what", "there"), [("precision", "mixed_bfloat16"), ("backend", "theano")])

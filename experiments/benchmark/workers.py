@@ -2,7 +2,6 @@
 
 import functools
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -233,9 +232,14 @@ KINDS: dict[str, Callable] = {
 }
 
 
-def _peak_mib() -> float:
+def _peak_mib() -> int | None:
+    """Returns the most memory that this process has used; None on Windows, which does not tell."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
     unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes on macOS, KiB on Linux
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
 
 
 def _version_of(package: str) -> dict[str, str]:

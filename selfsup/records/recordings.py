@@ -97,15 +97,17 @@ def read_log(workdir: str | Path) -> dict[str, np.ndarray]:
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as workdir:
         ...     lines = [",".join(LOG_FIELDS), "1,-1.5,0.8,4.2,0.1", "2,-1.6,0.9,5.0,0.1"]
-        ...     _ = (Path(workdir) / LOG).write_text("\\n".join(lines))
+        ...     _ = (Path(workdir) / LOG).write_text("\\n".join([*lines, ""]))
         ...     log = read_log(workdir)
         >>> log["loss"].tolist()
         [-1.5, -1.6]
     """
     path = Path(workdir) / LOG
     try:
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
+        text = path.read_text(encoding="utf-8")
+        if not text.endswith("\n"):
+            raise ValueError("it is cut off")
+        rows = list(csv.DictReader(text.splitlines()))
         return {name: np.array([float(row[name]) for row in rows]) for name in LOG_FIELDS}
     except FileNotFoundError:
         raise InputError(f"no {LOG} in {workdir}; pass the folder of a run") from None

@@ -70,8 +70,11 @@ class DynamicsLog(keras.callbacks.Callback):
         return self.recorded.arrays()
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Restores what `state` returned."""
-        self._recorded = Dynamics(**state)
+        """Restores what `state` returned, without the last recording of a run that was to be shorter."""
+        recorded = Dynamics(**state)
+        epoch, rest = np.divmod(recorded.step, self.steps)
+        ends = (rest == 0) & (((epoch - 1) % self.every == 0) | (epoch == self.epochs))
+        self._recorded = recorded[(recorded.step == 0) | np.isin(recorded.step, list(self.marks)) | ends]
 
     def _record(self, step: int) -> None:
         if step > self.recorded.step[-1]:

@@ -1,6 +1,5 @@
 """The pre-training of a run, from its last checkpoint or from scratch to the last epoch."""
 
-import dataclasses
 import functools
 import math
 from collections.abc import Iterator, Sequence
@@ -64,7 +63,8 @@ class Pretrained:
         collapsed: whether the run collapsed by the rule of `selfsup.collapse`.
         diverged: whether the loss or a variable stopped being finite.
         monitor: the last row of the log, by the names in `LOG_FIELDS`.
-        images_per_second: training speed, without the first execution, which compiles.
+        images_per_second: training speed, without the first execution, which compiles; None if there was no
+            other.
     """
 
     model: SiameseModel
@@ -72,7 +72,7 @@ class Pretrained:
     collapsed: bool
     diverged: bool
     monitor: dict[str, float]
-    images_per_second: float
+    images_per_second: float | None
 
 
 def set_up(
@@ -211,7 +211,7 @@ def identity_of(config: Config, data: Dataset, components: Components | None = N
     """Returns the identity of a run. It includes backend and precision because they change the numbers."""
     replaced = components.describe() if components else {}
     return {
-        "config": dataclasses.replace(config, dataset="").fingerprint,  # wherever the data lie
+        "config": config.training,
         "seed": config.seed,
         "data": data.fingerprint,
         "backend": keras.backend.backend(),
