@@ -11,7 +11,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from experiments.benchmark.workers import Worker
+from experiments.benchmark.processes import Worker
 from selfsup import cli
 from selfsup.config import Config
 from selfsup.utils.errors import InputError
