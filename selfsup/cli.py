@@ -117,9 +117,9 @@ def _rule_options() -> dict[str, Option]:
     """Returns the options of the rules in `METHODS` that are not fields of `Config`, by name."""
     found: dict[str, Option] = {}
     for method in METHODS:
-        for name, default in METHODS[method].rule_options.items():
+        for name in METHODS[method].rule_options:
             if name not in OPTIONS:
-                found.setdefault(name, rule_option(method, default))
+                found.setdefault(name, rule_option(method, name))
     return found
 
 

@@ -1,6 +1,8 @@
 """Shared fixtures: random arrays, a tiny dataset on disk, and records of runs that never ran."""
 
 import os
+import shutil
+import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -64,6 +66,31 @@ def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name, value in SHALLOW.items():
         monkeypatch.setattr(resnet, name, value)
+
+
+@pytest.fixture
+def screenshot(tmp_path: Path) -> Callable[[Path, tuple[int, int]], None]:
+    """Opens a page in Chromium with a window of a width and height; checks that its console stays empty."""
+    browsers = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
+    if (browser := next(filter(None, browsers), None)) is None:
+        pytest.skip("no Chromium here")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+    flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    flags += [
+        "--hide-scrollbars",
+        "--enable-logging=stderr",
+        "--v=0",
+        f"--user-data-dir={tmp_path / 'profile'}",
+    ]
+
+    def open_page(page: Path, size: tuple[int, int]) -> None:
+        picture = tmp_path / "page.png"
+        command = [browser, *flags, f"--window-size={size[0]},{size[1]}", f"--screenshot={picture}"]
+        done = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=120)
+        assert picture.stat().st_size > 20_000
+        assert "CONSOLE" not in done.stderr
+
+    return open_page
 
 
 @pytest.fixture(scope="session")

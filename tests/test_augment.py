@@ -281,3 +281,19 @@ def test_views_of_larger_images_have_their_size(rng):
     assert view1.shape == view2.shape == (2, 96, 96, 3)
     assert np.isfinite(view1).all()
     assert not np.array_equal(view1, view2)
+
+
+def test_every_random_number_decides_one_thing(rng):
+    augmentation = Augmentation(crop_area=(0.9, 1.0), blur=0.5)  # so large that even the tenth try counts
+    decides = [{"height", "width", "top", "left"}] * 2 * augment.CROP_TRIES
+    decides += [{"top"}, {"left"}, {"flip"}, {"jitter"}, *({name} for name in augment.JITTERS)]
+    decides += [{"order"}] * 4 + [{"grey"}, {"blur"}, {"sigma"}]
+    numbers = rng.random((400, len(decides))).astype(np.float32)
+    before = augmentation.parameters(numbers, 32)
+    for column, names in enumerate(decides):
+        other = numbers.copy()
+        other[:, column] = rng.random(len(other))
+        after = augmentation.parameters(other, 32)
+        changed = {name for name, value in after.items() if np.any(numpy(value) != numpy(before[name]))}
+        assert changed, column
+        assert changed <= names, column

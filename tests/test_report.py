@@ -1,6 +1,4 @@
 import re
-import shutil
-import subprocess
 
 import pytest
 from conftest import fake_result, write_fake_run
@@ -9,7 +7,6 @@ from selfsup.records.results import write_json
 from selfsup.reproduction.registry import EXPERIMENTS
 from selfsup.reproduction.report import Report
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SECTIONS = ("table1", "figure4", "figure5", "freq5", "table2")
 ACCURACIES = {
     "byol": 84.0,
@@ -122,16 +119,5 @@ def test_the_same_records_give_the_same_report(paper):
     assert {path: path.read_bytes() for path in files} == before
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
-def test_the_page_opens_without_a_console_error(paper, tmp_path):
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-    flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    flags += ["--hide-scrollbars", "--enable-logging=stderr", "--v=0"]
-    picture = tmp_path / "page.png"
-    done = subprocess.run(
-        [CHROMIUM, *flags, f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1000,4000",
-         f"--screenshot={picture}", (paper / "report.html").as_uri()],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert picture.stat().st_size > 50_000
-    assert "CONSOLE" not in done.stderr
+def test_the_page_opens_without_a_console_error(paper, screenshot):
+    screenshot(paper / "report.html", (1000, 4000))

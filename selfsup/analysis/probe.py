@@ -1,12 +1,13 @@
 """The evaluation of a frozen network: its features, a linear probe and a weighted k-NN on them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from selfsup.backend.compiled import compiled
 from selfsup.backend.precision import full_precision
 
 LEARNING_RATE = (5e-2, 5e-4)  # first and last
@@ -88,7 +89,7 @@ def linear_probe(
     features, labels = ops.convert_to_tensor(x_train, "float32"), ops.convert_to_tensor(y_train, "int32")
     shapes = ((x_train.shape[1], classes), (classes,))
     state = tuple(ops.zeros(shape, "float32") for shape in 3 * shapes)
-    epoch = _compiled(_probe_epoch)
+    epoch = compiled(_probe_epoch)
     for index in range(epochs):
         order = np.random.default_rng([seed, index]).permutation(len(x_train))[: steps * batch_size]
         done = np.arange(index * steps, (index + 1) * steps, dtype=np.float32)
@@ -123,16 +124,6 @@ def _probe_epoch(features: Any, labels: Any, state: tuple, batches: Any, rates: 
         return (kernel, bias, *means, *squares)
 
     return ops.fori_loop(0, batches.shape[0], step, state)
-
-
-def _compiled(function: Callable) -> Callable:
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return jax.jit(function)
-    import tensorflow as tf
-
-    return tf.function(function, autograph=False)
 
 
 def knn(

@@ -16,7 +16,9 @@ from selfsup.utils.interrupts import Interrupted
 from selfsup.utils.options import Option, parse_share
 
 STATUS_DIVERGED = 3
-RUN_OPTIONS = ("tensorboard", "checkpoint_minutes", "overwrite", "devices", "machine", "coordinator")
+RUN_OPTIONS = (
+    "tensorboard", "checkpoint_minutes", "keep_checkpoint", "overwrite", "devices", "machine", "coordinator",
+)  # fmt: skip
 
 ABOUT = """\
 Pre-trains a siamese network without negative pairs, then probes its backbone.
@@ -31,6 +33,7 @@ OWN = {
     "list": (Option("print the experiments and their published accuracies", bool), False),
     "workdir": (Option("folder of the run", str, "runs/NAME-FINGERPRINT/SEED"), None),
     "checkpoint_minutes": (Option("minutes between two checkpoints inside an epoch", float, low=0), 10.0),
+    "keep_checkpoint": (Option("keep the last checkpoint, up to 500 MB, to train longer later", bool), True),
     "overwrite": (Option("delete a run that the workdir holds, and start again", bool), False),
     "devices": (Option("number of devices per machine that share the batches, or all", str), "1"),
     "machine": (Option("I/N for the I-th of N machines that share the run (JAX)", str), None),

@@ -6,6 +6,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from selfsup.config import Config
 from selfsup.utils.errors import InputError, first_line
 from selfsup.utils.files import replacing
 
@@ -117,6 +118,14 @@ def _from_json(record: Any) -> Result:
         if not isinstance(value, expected):
             raise ValueError(f"{name} is {value!r}")
     return Result(**{"schema": 1, **record})
+
+
+def is_complete(finished: Result, config: Config) -> bool:
+    """Whether a finished run has all that a config asks for; a diverged run does not continue."""
+    there = finished.config
+    evaluated = there["probe_epochs"] == config.probe_epochs
+    evaluated &= "untrained_linear" in finished.accuracy or not config.probe_untrained
+    return finished.diverged or (there["epochs"] == config.epochs and (evaluated or not finished.accuracy))
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from selfsup.config import ADDED, Config
 from selfsup.records import checkpoints
+from selfsup.records.dynamics import DYNAMICS
 from selfsup.records.recordings import EIGENSPACES, LOG, TIMING
 from selfsup.records.results import RESULT, write_json
 from selfsup.utils.errors import InputError
@@ -21,7 +22,7 @@ ENCODER = "encoder.keras"
 IMAGES = "images"
 """Folder of decoded image files, which a resumed run reads; deleted when the run ends."""
 EIGENSPACE_FIGURE, CURVES_FIGURE = "eigenspace.png", "curves.png"
-RECORDS = (RESULT, CONFIG, LOG, TIMING, EIGENSPACES, ENCODER, EIGENSPACE_FIGURE, CURVES_FIGURE)
+RECORDS = (RESULT, CONFIG, LOG, TIMING, EIGENSPACES, DYNAMICS, ENCODER, EIGENSPACE_FIGURE, CURVES_FIGURE)
 """The files of a run besides its checkpoints."""
 _ASIDE = ".overwritten"
 
@@ -54,8 +55,12 @@ def check_workdir(workdir: Path, config: Config | None) -> None:
 
 def _check_same(workdir: Path, found: dict[str, Any], config: Config) -> None:
     wanted = {**config.settings, "seed": config.seed}
-    del wanted["dataset"]  # the same data may lie elsewhere: their fingerprint is checked when they are read
     found = {**ADDED, **found}
+    del wanted["dataset"]  # the same data may lie elsewhere: their fingerprint is checked when they are read
+    if checkpoints.found(workdir) or not (workdir / RESULT).exists():
+        del wanted["probe_epochs"]  # only the evaluation is repeated
+        if isinstance(found.get("epochs"), int) and found["epochs"] <= config.epochs:
+            del wanted["epochs"]  # the run continues
     different = [name for name, value in wanted.items() if found.get(name) != value]
     if different:
         fields = ", ".join(f"{name} {found.get(name)} there, {wanted[name]} here" for name in different)

@@ -75,6 +75,7 @@ class Processes:
         """Runs one job to its end. Returns None, or why it failed."""
         job.workdir.mkdir(parents=True, exist_ok=True)
         flags = [f"--experiment={job.experiment}", f"--seed={job.seed}", f"--workdir={job.workdir}"]
+        flags.append("--nokeep_checkpoint")
         command = [sys.executable, "-m", "selfsup", "run", *self.flags, *flags]
         last = ""
         with (

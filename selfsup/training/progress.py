@@ -86,8 +86,10 @@ class Progress(keras.callbacks.Callback):
         return self.pace.steps_per_second * self.batch_size or None
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self.pace.begin()
         self._line.show("compiling the training step")
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.pace.begin()  # not earlier, so that the start of other callbacks does not count
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         self._batch = batch

@@ -1,0 +1,11 @@
+"""Writes a page that shows runs beside one another, as `selfsup compare` does; needs no installation."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from selfsup.commands.compare import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,41 @@
+"""The command `compare`: writes a page that shows runs beside one another."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from selfsup import cli
+from selfsup.utils.errors import InputError
+from selfsup.utils.options import Option
+from selfsup.utils.outputs import output_file
+
+ABOUT = """\
+Writes a page that shows finished runs beside one another: accuracies, settings that differ, training curves,
+and eigenspaces with a slider over the epochs. It opens from disk, without a network.
+
+  python experiments/compare.py runs/directpred-9b12bcb8/0 runs/byol-5d0c2f7a/0 --out=page.html"""
+
+OWN = {"out": (Option("the .html file to write", str), "comparison.html")}
+
+
+def execute(values: dict[str, Any], workdirs: Sequence[str]) -> int:
+    """Executes the command with its own flags and the folders of runs; returns the exit status."""
+    from selfsup.analysis.comparison import read_runs, write_comparison
+    from selfsup.analysis.plots import PALETTE
+
+    out = output_file("out", values["out"], (".html", ".htm"))
+    runs = read_runs(workdirs)
+    try:
+        write_comparison(out, runs, PALETTE)
+    except OSError as error:
+        raise InputError(f"cannot write {out} ({error.strerror}); choose another --out") from None
+    print(f"{out}: {len(runs)} runs; open it in a browser")
+    return 0
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line `argv`, program name first, and returns its exit status."""
+    workdirs = [text for text in argv[1:] if not text.startswith("-")]
+    flags = [text for text in argv[1:] if text.startswith("-")]
+    return cli.main(
+        cli.CommandLine(ABOUT, OWN, fields=()), lambda values, _: execute(values, workdirs), [argv[0], *flags]
+    )
