@@ -287,7 +287,7 @@ BAD = {
     "folder missing": (["--run={r}", "--images={t}/photos", "--out={t}/no/x.npz"], "there is no folder"),
     "out is a folder": (["--run={r}", "--images={t}/photos", "--out={t}/dir.npz"], "is a folder"),
     "out is a pipe": (["--run={r}", "--images={t}/photos", "--out={t}/pipe.npz"], "not a regular file"),
-    "out is empty": (["--run={r}", "--images={t}/photos", "--out="], "out must be a .npz or .csv file"),
+    "out is empty": (["--run={r}", "--images={t}/photos", "--out="], "out is empty"),
     "page": (["--run={r}", "--images={t}/photos", "--out={t}/x.npz", "--page={t}/x.pdf"], "page must be"),
     "neighbours": (["--run={r}", "--images={t}/photos", "--neighbours=0"], "neighbours must be"),
     "one picture": (["--run={r}", "--images={t}/one", "--out={t}/x.npz", "--neighbours=2"], "at least two"),
