@@ -11,6 +11,7 @@ from typing import Any
 
 from selfsup.config import ADDED, Config
 from selfsup.records import checkpoints
+from selfsup.records.evaluations import EVALUATION, EVALUATION_FIGURE
 from selfsup.records.recordings import EIGENSPACES, LOG, TIMING
 from selfsup.records.results import RESULT, write_json
 from selfsup.utils.errors import InputError
@@ -21,7 +22,10 @@ ENCODER = "encoder.keras"
 IMAGES = "images"
 """Folder of decoded image files, which a resumed run reads; deleted when the run ends."""
 EIGENSPACE_FIGURE, CURVES_FIGURE = "eigenspace.png", "curves.png"
-RECORDS = (RESULT, CONFIG, LOG, TIMING, EIGENSPACES, ENCODER, EIGENSPACE_FIGURE, CURVES_FIGURE)
+RECORDS = (
+    RESULT, CONFIG, LOG, TIMING, EIGENSPACES, ENCODER, EIGENSPACE_FIGURE, CURVES_FIGURE,
+    EVALUATION, EVALUATION_FIGURE,
+)  # fmt: skip
 """The files of a run besides its checkpoints."""
 _ASIDE = ".overwritten"
 
