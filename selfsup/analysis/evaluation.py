@@ -236,7 +236,7 @@ def evaluate(bench: Bench, evaluations: Evaluations, progress: Progress) -> tupl
         All measurements of the bench's options, and how many of them are new.
 
     Raises:
-        InputError: the file cannot be written.
+        OSError: the file cannot be written.
     """
     found, new, tasks = [], 0, list(bench.tasks())
     for index, task in enumerate(tasks, 1):

@@ -192,20 +192,22 @@ def accuracies(title: str, summaries: Sequence[Summary]) -> Figure:
 
     Args:
         title: title of the figure.
-        summaries: means and deviations; baselines (`untrained_...`, `supervised`) are dashed.
+        summaries: means and deviations. Baselines (`untrained_...`, `supervised`) are dashed, in the colour
+            of what they are compared with.
     """
     shares = {one.key.labels: one.key.images for one in summaries}
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 4), layout="constrained")
         ax = figure.subplots()
-        for index, name in enumerate(dict.fromkeys(one.key.name for one in summaries)):
+        pairs = {name: _baseline_of(name) for name in dict.fromkeys(one.key.name for one in summaries)}
+        colours = dict(zip(dict.fromkeys(pairs.values()), PALETTE, strict=False))
+        for index, (name, pair) in enumerate(pairs.items()):
             line = sorted((one for one in summaries if one.key.name == name), key=lambda one: one.key.labels)
             ax.errorbar(
-                [one.key.labels * 1.02 ** (index - 2) for one in line],  # bars beside one another
+                [one.key.labels * 1.015 ** (index - 2) for one in line],  # bars beside one another
                 [one.mean for one in line],
                 [one.std or 0.0 for one in line],
-                color=PALETTE[index % len(PALETTE)],
-                linestyle="--" if name.startswith(("untrained", "supervised")) else "-",
+                color=colours[pair], linestyle="-" if name == pair else "--",
                 marker="o", markersize=4, capsize=3, label=name,
             )  # fmt: skip
         ax.set_xscale("log")
@@ -216,6 +218,11 @@ def accuracies(title: str, summaries: Sequence[Summary]) -> Figure:
         ax.set_title(title)
         figure.legend(loc="outside right upper")
     return figure
+
+
+def _baseline_of(name: str) -> str:
+    """Returns the evaluation that a baseline is compared with; itself for an evaluation that is none."""
+    return "finetune" if name == "supervised" else name.removeprefix("untrained_")
 
 
 def _whole_numbers() -> MaxNLocator:

@@ -1,7 +1,8 @@
 """The command `evaluate`: probes, k-NN and fine-tuning of a finished run on a share of the labels."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from selfsup.commands.run import import_train
 from selfsup.config import ADDED
 from selfsup.records.evaluations import EVALUATION, EVALUATION_FIGURE, Evaluations, Summary, summarise
 from selfsup.records.results import Result, read_result
+from selfsup.records.workdir import LOCK
 from selfsup.utils.errors import InputError
+from selfsup.utils.files import locked
 from selfsup.utils.interrupts import Interrupted, Interruption
 from selfsup.utils.options import Option
 from selfsup.utils.outputs import output_folder
@@ -65,9 +68,12 @@ def evaluate(values: dict[str, Any], checked: dict[str, Any], run: Result, folde
     import_train()  # reports a missing backend
     from selfsup.analysis import evaluation, finetune, plots
     from selfsup.analysis.encoder import load_encoder
-    from selfsup.backend.devices import make_deterministic, resolve_precision
+    from selfsup.backend.devices import keep_freed_memory, make_deterministic, resolve_precision
+    from selfsup.backend.settings import check_settings
     from selfsup.data.load import load_dataset
 
+    check_settings()
+    keep_freed_memory()
     if values["deterministic"]:
         make_deterministic()
     config = {**ADDED, **run.config}
@@ -90,20 +96,35 @@ def evaluate(values: dict[str, Any], checked: dict[str, Any], run: Result, folde
     )
     bench = evaluation.Bench(encoder, data, options)
     title = config["experiment"] or config["method"]
-    folder.mkdir(exist_ok=True)
-    evaluations = Evaluations(
-        folder / EVALUATION, {"title": title, "seed": config["seed"], "weights": run.weights}
-    )
+    described = {"title": title, "seed": config["seed"], "weights": run.weights}
     print(f"{data.name}: {data.summary}" + (f"; {data.note}" if data.note else ""), flush=True)
-    status = StatusLine()
-    found, new = evaluation.evaluate(bench, evaluations, status.show)
-    status.finish(f"{len(found)} measurements, {new} of them new" if new else "all measured before")
-    summaries = summarise(found)
+    with _kept(folder):
+        status, evaluations = StatusLine(), Evaluations(folder / EVALUATION, described)
+        found, new = evaluation.evaluate(bench, evaluations, status.show)
+        status.finish(f"{len(found)} measurements, {new} of them new" if new else "all measured before")
+        summaries = summarise(found)
+        figure = plots.accuracies(f"{title} on {data.name}", summaries)
+        plots.save(figure, folder / Path(EVALUATION_FIGURE).stem)
     print(table(f"test accuracy of {title} on {data.name} in percent", summaries))
-    figure = plots.accuracies(f"{title} on {data.name}", summaries)
-    plots.save(figure, folder / Path(EVALUATION_FIGURE).stem)
     print(f"{folder / EVALUATION} and {folder / EVALUATION_FIGURE}")
     return 0
+
+
+@contextmanager
+def _kept(folder: Path) -> Iterator[None]:
+    """Creates a folder, and keeps other processes from writing to it inside the block.
+
+    Raises:
+        InputError: another process is using it, or a file in it cannot be written.
+    """
+    try:
+        folder.mkdir(exist_ok=True)
+        with locked(folder / LOCK, wait=False):
+            yield
+    except BlockingIOError:
+        raise InputError(f"another process is using {folder}; wait until it ends, or choose --out") from None
+    except OSError as error:
+        raise InputError(f"cannot write to {folder} ({error.strerror}); choose another --out") from None
 
 
 def table(title: str, summaries: Sequence[Summary]) -> str:

@@ -123,7 +123,7 @@ class Evaluations:
         """Adds measurements on a dataset and writes the file, completely or not at all.
 
         Raises:
-            InputError: the file cannot be written.
+            OSError: the file cannot be written.
         """
         self.measurements += measurements
         self.datasets[dataset["fingerprint"]] = dataset
@@ -136,7 +136,4 @@ class Evaluations:
             for s in summarise(self.measurements)
         ]
         record = {"schema": SCHEMA, "run": self.run, "datasets": self.datasets}
-        try:
-            write_json(self.path, {**record, "summary": summary, "measurements": rows})
-        except OSError as error:
-            raise InputError(f"cannot write {self.path} ({error.strerror}); choose another --out") from None
+        write_json(self.path, {**record, "summary": summary, "measurements": rows})
