@@ -104,7 +104,7 @@ def test_fine_tuning_beats_training_from_scratch_with_few_labels(rng):
     few = Finetuner(network, 4, 8, Recipe(learning_rate=0.05, epochs=1, least_steps=30), CROPS)
     data = labelled(rng, 8)
     pretrained, scratch = few(many.backbone.get_weights(), data), few(start, data)
-    assert pretrained > scratch + 10
+    assert pretrained > scratch + 5
 
 
 def test_random_weights_are_new_and_seeded():
