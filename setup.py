@@ -5,7 +5,8 @@ from setuptools import find_packages, setup
 
 X86 = 'platform_machine == "x86_64" or platform_machine == "AMD64"'
 ARM = 'platform_machine == "arm64" or platform_machine == "aarch64"'
-REPORT = ["markdown>=3.6", "scipy>=1.13"]
+THEORY = ["scipy>=1.13"]
+REPORT = ["markdown>=3.6", *THEORY]
 EXPORT = ["onnxruntime>=1.20", "tf2onnx>=1.17"]
 TENSORFLOW = [f"tensorflow-cpu>=2.21,<2.22; {X86}", f"tensorflow>=2.21,<2.22; {ARM}"]
 VERSION = re.search(
@@ -38,6 +39,7 @@ setup(
     extras_require={
         "cpu": [*TENSORFLOW, *TFDS],
         "report": REPORT,
+        "theory": THEORY,
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22", *TFDS],
         "jax": ["jax>=0.10,<0.11"],
         "jax-gpu": ["jax[cuda12]>=0.10,<0.11"],

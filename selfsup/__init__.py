@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the names of `_HOME` and `_M
     from selfsup.analysis import gallery as gallery
     from selfsup.analysis import plots as plots
     from selfsup.analysis import probe as probe
+    from selfsup.analysis import theory as theory
     from selfsup.analysis.encoder import Encoder as Encoder
     from selfsup.analysis.encoder import load_encoder as load_encoder
     from selfsup.augment import Augmentation as Augmentation
@@ -26,6 +27,8 @@ if TYPE_CHECKING:  # for editors and type checkers: the names of `_HOME` and `_M
     from selfsup.methods import Method as Method
     from selfsup.model import SiameseModel as SiameseModel
     from selfsup.networks.resnet import resnet18 as resnet18
+    from selfsup.records.dynamics import Dynamics as Dynamics
+    from selfsup.records.dynamics import read_dynamics as read_dynamics
     from selfsup.records.recordings import Eigenspaces as Eigenspaces
     from selfsup.records.recordings import read_eigenspaces as read_eigenspaces
     from selfsup.records.recordings import read_log as read_log
@@ -56,11 +59,13 @@ _HOME = {
     "InputError": "utils.errors",
     "Interrupted": "utils.interrupts",
     "SiameseModel": "model",
+    "Dynamics": "records.dynamics",
     "Eigenspaces": "records.recordings",
     "Encoder": "analysis.encoder",
     "Report": "reproduction.report",
     "load_dataset": "data.load",
     "load_encoder": "analysis.encoder",
+    "read_dynamics": "records.dynamics",
     "read_eigenspaces": "records.recordings",
     "read_log": "records.recordings",
     "read_result": "records.results",
@@ -78,6 +83,7 @@ _MODULES = {
     "plots": "analysis.plots",
     "predictors": "predictors",
     "probe": "analysis.probe",
+    "theory": "analysis.theory",
 }
 
 __all__ = [*_HOME, *_MODULES]
@@ -87,15 +93,19 @@ class _Aliases(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Makes `from selfsup.plots import eigenspaces` work for modules that live in a sub-package."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        home = _MODULES.get(name.removeprefix("selfsup."))
-        return ModuleSpec(name, self) if home and f"selfsup.{home}" != name else None
+        return ModuleSpec(name, self) if name.startswith("selfsup.") and _home(name) != name else None
 
     def exec_module(self, module: ModuleType) -> None:
-        home = _MODULES[module.__name__.removeprefix("selfsup.")]
-        sys.modules[module.__name__] = importlib.import_module(f"selfsup.{home}")
+        sys.modules[module.__name__] = importlib.import_module(_home(module.__name__))
 
 
-sys.meta_path.append(_Aliases())
+def _home(name: str) -> str:
+    """Returns where a module lives whose name may be an alias, or start with one."""
+    first, _, rest = name.removeprefix("selfsup.").partition(".")
+    return ".".join(filter(None, ("selfsup", _MODULES.get(first, first), rest)))
+
+
+sys.meta_path.insert(0, _Aliases())  # first, so that no module of an aliased package loads twice
 
 
 def __getattr__(name: str) -> Any:

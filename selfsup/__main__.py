@@ -4,6 +4,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from selfsup.utils.streams import discard_unwritable, tolerant_output
+
 COMMANDS = {
     "run": "pre-train, probe and record one run",
     "reproduce": "make the runs behind the paper's tables and figures, then the report",
@@ -17,6 +19,13 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `selfsup COMMAND --flags`; returns the exit status."""
+    with tolerant_output():
+        status = _main(argv)
+    discard_unwritable()
+    return status
+
+
+def _main(argv: Sequence[str] | None) -> int:
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("--help", "-h", "help"):
         print("usage: selfsup COMMAND --flags; `selfsup COMMAND --help` lists them\n")

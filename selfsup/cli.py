@@ -97,13 +97,29 @@ class CommandLine:
         return "\n".join(lines)
 
 
+def split_names(flag: str, text: str) -> list[str]:
+    """Returns the names in the value of a flag, separated by commas.
+
+    Raises:
+        InputError: there are none.
+
+    Example:
+        >>> split_names("only", "table1, sgd")
+        ['table1', 'sgd']
+    """
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise InputError(f"{flag} must be names separated by commas, not {text!r}")
+    return names
+
+
 def _rule_options() -> dict[str, Option]:
     """Returns the options of the rules in `METHODS` that are not fields of `Config`, by name."""
     found: dict[str, Option] = {}
     for method in METHODS:
-        for name, default in METHODS[method].rule_options.items():
+        for name in METHODS[method].rule_options:
             if name not in OPTIONS:
-                found.setdefault(name, rule_option(method, default))
+                found.setdefault(name, rule_option(method, name))
     return found
 
 
@@ -152,6 +168,7 @@ def _status(command: CommandLine, body: Callable[[dict, dict], int], argv: Seque
     try:
         values = command.parse(argv)
         check_backend()
+        check_plotting()
         return body(*values)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -176,3 +193,20 @@ def check_backend() -> None:
         raise InputError(
             f"{source} is {name!r}, which selfsup does not support; set KERAS_BACKEND to {choices}"
         )
+
+
+def check_plotting() -> None:
+    """Checks $MPLBACKEND, which matplotlib reads when it is imported. No figure of ours needs it.
+
+    Raises:
+        InputError: matplotlib does not know the backend.
+    """
+    if "MPLBACKEND" not in os.environ:
+        return
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        return  # reported by what needs it
+    except ValueError:
+        name = os.environ["MPLBACKEND"]
+        raise InputError(f"MPLBACKEND is {name!r}, which matplotlib does not know; unset it") from None

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from selfsup.methods import METHODS, Method
+from selfsup.methods import LOSSES, METHODS, Method
 from selfsup.resolved import DEFAULT_TAU, Resolved, resolve
 from selfsup.utils.errors import InputError
 from selfsup.utils.options import Option, as_plain
@@ -22,7 +22,7 @@ __all__ = ["METHODS", "OPTIONS", "Config", "Method", "Resolved"]
 ADDED = {
     "bn_groups": 1, "rule_options": {}, "image_size": 32, "stem": "small", "crop_min": 0.08, "flip_rate": 0.5,
     "jitter_rate": 0.8, "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "grey_rate": 0.2,
-    "blur": 0.0,
+    "blur": 0.0, "loss": "cosine",
 }  # fmt: skip
 """Fields that old records lack, with their value there. That value does not change the fingerprint."""
 NOT_SETTINGS = (
@@ -37,8 +37,7 @@ def _setting(group: str, help: str, default: Any = None, **accepted: Any) -> Any
     return field(default=default, metadata={"option": Option(help, group=group, **accepted)})
 
 
-_METHOD, _SGD, _RUN, _DATA = "Method", "Optimisation", "Network and run", "Data"
-_VIEWS = "Augmentation"
+_METHOD, _SGD, _RUN, _DATA, _VIEWS = "Method", "Optimisation", "Network and run", "Data", "Augmentation"
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +64,9 @@ class Config:
         _METHOD, "set W_p every N steps and train it by gradient in between", shown="1", low=1
     )
     eps: float | None = _setting(
-        _METHOD, "boost of W_p's eigenvalues", shown="directpred: 0.1, directcopy: 0.3", low=0, high=1
-    )
+        _METHOD, "boost of W_p's eigenvalues",
+        shown="directpred: 0.1, directcopy: 0.3, directset: 0.01", low=0, high=1,
+    )  # fmt: skip
     rho: float | None = _setting(
         _METHOD, "decay of F, the moving average of z z^T",
         shown="0.3; directcopy: 0.5", low=0, high=1, open_high=True,
@@ -85,6 +85,10 @@ class Config:
     norm: str | None = _setting(
         _METHOD, "directcopy: the norm that F is divided by", shown="fro", choices=("fro", "spectral")
     )
+    loss: str = _setting(
+        _METHOD, "of predictions and targets; isoloss: all modes at the same rate (direct rules)", "cosine",
+        choices=tuple(LOSSES),
+    )  # fmt: skip
     projector_layers: int = _setting(_METHOD, "layers; if 3, the first block is probed too", 2, low=2, high=3)
     bn_groups: int = _setting(
         _METHOD, "groups of a batch with separate statistics: 1, or one per device (TensorFlow)", 1, low=1
@@ -159,9 +163,8 @@ class Config:
         given = {name: as_plain(value) for name, value in dict(self.rule_options).items()}
         object.__setattr__(self, "rule_options", given)
         method = METHODS[self.method]
-        for name, default in method.rule_options.items():
-            if name in given:
-                given[name] = rule_option(self.method, default).check(name, given[name])
+        for name in given.keys() & method.rule_options.keys():
+            given[name] = rule_option(self.method, name).check(name, given[name])
         if self.symmetric and method.rule:
             raise InputError(f"symmetric does not apply: the W_p of {self.method} is already symmetric")
         trained = f"{self.method} trains its predictor by gradient"
@@ -171,6 +174,8 @@ class Config:
             self._reject("freq", trained)
         for name in {*_RULE_FIELDS, *given} - set(method.rule_options):
             self._reject(name, f"the rule of {self.method} has no {name}" if method.rule else trained)
+        if LOSSES[self.loss].needs_rule and self.resolved.trains_predictor:
+            raise InputError(f"loss {self.loss} needs a W_p that a rule sets at every step")
         if not self.resolved.trains_predictor:
             for name in ("predictor_learning_rate", "predictor_weight_decay"):
                 self._reject(name, f"{self.method} sets W_p at every step")
@@ -214,6 +219,11 @@ class Config:
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
     @property
+    def training(self) -> str:
+        """The fingerprint without the number of epochs, the evaluation, and the path of the data."""
+        return dataclasses.replace(self, epochs=1, probe_epochs=1, dataset="").fingerprint
+
+    @property
     def default_workdir(self) -> Path:
         """`runs/<experiment or method>-<fingerprint>/<seed>`, a different folder for different settings."""
         return Path("runs") / f"{self.title}-{self.fingerprint}" / str(self.seed)
@@ -225,9 +235,11 @@ class Config:
         return hash((self.fingerprint, self.seed, self.experiment))
 
 
-def rule_option(method: str, default: Any) -> Option:
+def rule_option(method: str, name: str) -> Option:
     """Returns the `Option` of a rule option that is not a field of `Config`; its type is the default's."""
-    return Option(f"option of the rule of {method}", type(default), group=_METHOD)
+    found = METHODS[method].options.get(name, Option(f"option of the rule of {method}"))
+    default = METHODS[method].rule_options[name]
+    return dataclasses.replace(found, type=type(default), group=_METHOD, shown=f"{default}")
 
 
 def _options() -> dict[str, Option]:

@@ -92,6 +92,25 @@ def asymmetry(weight: np.ndarray) -> float:
     return float(np.abs(weight - weight.T).sum() / total) if total > 0 else 0.0
 
 
+def commutator_size(correlation: np.ndarray, weight: np.ndarray) -> float:
+    """Computes |F W - W F| / (|F| |W|) in the Frobenius norm.
+
+    Args:
+        correlation: F, [D, D].
+        weight: W_p, [D, D].
+
+    Returns:
+        A value of at least 0: 0 if F and W_p have the same eigenvectors, or if one of them is zero.
+
+    Example:
+        >>> commutator_size(np.diag([1.0, 2.0]), np.diag([-3.0, 0.5]))
+        0.0
+    """
+    correlation, weight = np.asarray(correlation, np.float64), np.asarray(weight, np.float64)
+    size = np.linalg.norm(correlation) * np.linalg.norm(weight)
+    return float(np.linalg.norm(correlation @ weight - weight @ correlation) / size) if size > 0 else 0.0
+
+
 def effective_rank(eigenvalues: np.ndarray) -> float:
     """Computes exp of the entropy of F's normalised eigenvalues (Roy and Vetterli 2007).
 

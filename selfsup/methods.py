@@ -1,8 +1,10 @@
-"""The methods: how each one sets or trains the predictor W_p, and what its target is."""
+"""The methods: how each one sets or trains the predictor W_p, and what its target is; and the losses."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from selfsup.utils.options import Option
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,7 @@ class Method:
         rule_options: the rule's keyword arguments with their defaults. Those that are not fields of `Config`
             are set by `Config(rule_options={...})`, and each has its flag.
         rho: default decay of F's moving average, in [0, 1).
+        options: help texts and accepted values of rule options that are not fields of `Config`.
 
     Example:
         >>> method = Method("W_p = c * F", rule=lambda f, c: c * f, rule_options={"c": 2.0})
@@ -32,6 +35,7 @@ class Method:
     rule: str | Callable | None = None
     rule_options: Mapping[str, Any] = field(default_factory=dict)
     rho: float = 0.3
+    options: Mapping[str, Option] = field(default_factory=dict)
 
 
 METHODS: dict[str, Method] = {
@@ -49,5 +53,38 @@ METHODS: dict[str, Method] = {
         rule_options={"eps": 0.3, "norm": "fro"},
         rho=0.5,
     ),
+    "directset": Method(
+        "W_p set to a power of F, normalised (Wang et al. 2021)",
+        rule="directset",
+        rule_options={"alpha": 0.5, "eps": 0.01},
+        options={
+            "alpha": Option(
+                "directset: power of F's eigenvalues; 0.5 is near directpred, 1 near directcopy",
+                low=0,
+                open_low=True,
+            )
+        },
+    ),
 }
 """All methods by name. A new predictor rule needs one function and one entry here."""
+
+
+@dataclass(frozen=True)
+class PairLoss:
+    """A loss of the predictions of one view and the targets of the other.
+
+    Attributes:
+        function: its name in `selfsup.losses`.
+        needs_rule: whether it takes W_p for symmetric and constant, so that a rule must set it at every step.
+    """
+
+    function: str
+    needs_rule: bool = False
+
+
+LOSSES: dict[str, PairLoss] = {
+    "cosine": PairLoss("symmetric_negative_cosine"),
+    "euclidean": PairLoss("symmetric_euclidean"),
+    "isoloss": PairLoss("isoloss", needs_rule=True),
+}
+"""All losses by name."""

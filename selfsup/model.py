@@ -15,6 +15,7 @@ from selfsup.backend.precision import full_precision
 from selfsup.backend.settings import check_settings
 from selfsup.backend.step import StepModel
 from selfsup.config import METHODS, Config
+from selfsup.methods import LOSSES
 from selfsup.networks.backbones import Backbone, check_images
 from selfsup.networks.heads import PROJECTION
 from selfsup.networks.siamese import build_networks
@@ -23,7 +24,6 @@ from selfsup.optimizers import from_config
 from selfsup.utils.errors import InputError
 
 Views: TypeAlias = Callable[[Any, Any], tuple[Any, Any]]  # (images, seed) -> (view1, view2)
-Loss: TypeAlias = Callable[[Any, Any, Any, Any], Any]  # (p1, p2, t1, t2) -> scalar
 
 
 @keras.saving.register_keras_serializable("selfsup")
@@ -62,7 +62,7 @@ class SiameseModel(StepModel):
         *,
         backbone: Backbone | None = None,
         augmentation: Views | None = None,
-        loss: Loss | None = None,
+        loss: losses.Loss | None = None,
         name: str = "siamese",
     ) -> None:
         """Builds all weights.
@@ -75,14 +75,16 @@ class SiameseModel(StepModel):
                 that returns one; by default ResNet-18 of the config's width.
             augmentation: an `Augmentation`, or a function `(images, seed) -> (view1, view2)` of
                 `keras.ops`; by default the config's.
-            loss: a function `(p1, p2, t1, t2) -> scalar` of `keras.ops`; no gradient passes through t1 and
-                t2. By default the symmetric negative cosine.
+            loss: a function `(p1, p2, t1, t2) -> scalar` of `keras.ops`, instead of the config's; see
+                `losses.of_outputs`.
             name: name of the model.
 
         Raises:
-            InputError: the backbone does not have this form, or Keras has other process-wide settings.
+            InputError: the backbone or loss does not have this form, or Keras has other global settings.
         """
         check_settings()
+        if loss and config.loss != Config.loss:
+            raise InputError(f"loss: a function is given, and {config.loss} in the config; drop one")
         super().__init__(name=name)
         self.config, self.resolved = config, config.resolved
         self.mean, self.std = tuple(mean), tuple(std)
@@ -91,7 +93,7 @@ class SiameseModel(StepModel):
         self.augmentation = augmentation or Augmentation(**self.resolved.augmentation)
         if isinstance(self.augmentation, Augmentation):
             self.augmentation = self.augmentation.normalised_by(self.mean, self.std)
-        self.pair_loss = loss or losses.symmetric_negative_cosine
+        self.pair_loss = losses.of_outputs(loss or getattr(losses, LOSSES[config.loss].function))
         self._given = {"augmentation": augmentation, "loss": loss}
         self._default_backbone = backbone is None
         networks = build_networks(config, backbone)
@@ -208,9 +210,7 @@ class SiameseModel(StepModel):
             self._update_metrics(z1, z2, correlation)
             self.correlation.assign(correlation)
             self.steps.assign_add(1)
-        predictions, targets = ([y_pred[f"{kind}{view}"] for view in (1, 2)] for kind in "pt")
-        loss = self.pair_loss(*predictions, *map(ops.stop_gradient, targets))
-        return loss / replicas.count()
+        return self.pair_loss(y_pred) / replicas.count()
 
     def _update_metrics(self, z1: Any, z2: Any, correlation: Any) -> None:
         """Updates the metrics; the effective rank only every few steps, because it needs an `eigh`."""

@@ -159,6 +159,35 @@ def directcopy(correlation: Any, eps: float, norm: str = "fro") -> Any:
     return scaled / ops.where(size > 0, size, 1.0) + eps * ops.eye(scaled.shape[0], dtype=scaled.dtype)
 
 
+@full_precision()
+def directset(correlation: Any, alpha: float, eps: float) -> Any:
+    """DirectSet: W_p is a power of F (Wang et al. 2021, arXiv:2110.04947).
+
+    With F = U diag(s) U^T, W_p = U diag(p) U^T where p_j = (max(s_j, 0) / max s + eps)^alpha. DirectPred has
+    eps outside of the power, with alpha = 1/2.
+
+    Args:
+        correlation: F, [D, D]; only its symmetric part is used. An F with entries that are not finite counts
+            as 0, for which W_p is eps^alpha * I.
+        alpha: the power, above 0.
+        eps: boost of all eigenvalues, at least 0.
+
+    Returns:
+        W_p, float32 [D, D], symmetric.
+
+    Example:
+        >>> weight = directset(ops.diag([4.0, 1.0]), alpha=0.5, eps=0.11)
+        >>> [round(float(entry), 2) for entry in ops.diagonal(weight)]
+        [1.05, 0.6]
+    """
+    scaled, _ = _unit_scale(symmetrize(correlation))
+    s, u = ops.eigh(scaled)
+    s = ops.maximum(s, 0.0)
+    largest = ops.max(s)
+    p = ops.power(s / ops.where(largest > 0, largest, 1.0) + eps, alpha)
+    return ops.matmul(u * p, ops.transpose(u))
+
+
 def symmetrize(*weights: Any) -> Any:
     """Makes a predictor symmetric.
 

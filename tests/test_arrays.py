@@ -1,4 +1,5 @@
 import tracemalloc
+from functools import partial
 
 import numpy as np
 import pytest
@@ -206,7 +207,8 @@ def test_without_test_images_a_tenth_of_each_class_is_held_out(tmp_path, each, h
         np.testing.assert_array_equal(getattr(first, f"x_{split}")[:, 0, 0, 1], getattr(first, f"y_{split}"))
     seen = np.concatenate([first.x_train, first.x_test])
     assert sorted(seen[:, 0, 0, 0].tolist()) == sorted(images[:, 0, 0, 0].tolist())
-    assert first.note == f"{sum(held)} of {sum(each)} images held out for testing"
+    note = f"{sum(held)} of {sum(each)} images held out for testing"
+    assert first.note == note + "; 1 class without test images" * (0 in held)
     assert again.fingerprint == first.fingerprint
 
 
@@ -222,6 +224,19 @@ def test_truncated_files(tmp_path, keep):
     path.write_bytes(whole[: int(keep * len(whole)) if isinstance(keep, float) else keep])
     with pytest.raises(InputError, match=r"a\.npz cannot be read"):
         read_npz("mine", path, 32)
+
+
+def test_classes_without_test_images_are_counted(tmp_path):
+    assert read(tmp_path, y_test=YT * 0).note == "2 classes without test images"
+
+
+def test_python_objects_are_refused_without_unsafe_advice(tmp_path):
+    for name, changes in {"a.npz": {"y_train": LETTERS.astype(object)[Y]}, "x_train.npy": None}.items():
+        np.save(tmp_path / "x_train.npy", np.array([{}], object))
+        call = partial(read, tmp_path, **changes) if changes else partial(read_npy_folder, "", tmp_path, 32)
+        with pytest.raises(InputError, match=rf"{name} .*Python objects.*store text and numbers") as error:
+            call()
+        assert "allow_pickle" not in str(error.value)
 
 
 def test_what_is_no_npz_file(tmp_path):

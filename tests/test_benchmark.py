@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from experiments.benchmark import __main__ as benchmark
-from experiments.benchmark import workers
+from experiments.benchmark import processes
 
 TINY = ("--width=2", "--batch_size=8", "--precision=float32", "--rounds=1", "--steps=2")
 
@@ -14,7 +14,7 @@ def call(*arguments):
 
 
 def test_variants_take_turns_and_are_shown(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(workers, "__name__", "shallow_worker")  # the module that the processes run
+    monkeypatch.setattr(processes, "MODULE", "shallow_worker")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     kinds = ["ours", "stock"]
     out = tmp_path / "speed.json"

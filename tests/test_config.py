@@ -105,6 +105,10 @@ def test_fingerprint_separates_settings_but_not_seeds():
         ({"seed": 1.5}, "seed"),
         ({"width": True}, "width"),
         ({"precision": "float16"}, "precision"),
+        ({"loss": "manhattan"}, "loss"),
+        ({"method": "byol", "loss": "isoloss"}, "loss isoloss needs"),
+        ({"freq": 2, "loss": "isoloss"}, "loss isoloss needs"),
+        ({"method": "directset", "rule_options": {"alpha": 0.0}}, "alpha must be a number above 0"),
     ],
 )
 def test_bad_fields_are_refused_by_name(fields, named):
@@ -112,8 +116,17 @@ def test_bad_fields_are_refused_by_name(fields, named):
         Config(**fields)
 
 
+def test_the_loss_and_alpha_are_settings():
+    assert Config(loss="cosine").fingerprint == Config().fingerprint != Config(loss="isoloss").fingerprint
+    parsed = cli.CommandLine("", {}).parse(["run", "--method=directset", "--alpha=1", "--loss=isoloss"])[1]
+    assert Config(**parsed) == Config(method="directset", rule_options={"alpha": 1.0}, loss="isoloss")
+    assert make_config(experiment="sgd").loss == "cosine"
+    with pytest.raises(InputError, match="loss is fixed"):
+        make_config(experiment="directpred", loss="euclidean")
+
+
 def test_experiments_are_the_cells_of_the_tables():
-    assert len(EXPERIMENTS) == 31
+    assert len(EXPERIMENTS) == 36
     tuned = make_config(experiment="simsiam_symmetric_tuned")
     assert (tuned.learning_rate, tuned.predictor_learning_rate) == (0.2, 2.0)
     assert (tuned.weight_decay, tuned.predictor_weight_decay) == (0.0, 4e-4)
@@ -123,6 +136,9 @@ def test_experiments_are_the_cells_of_the_tables():
     assert EXPERIMENTS["directpred_deep"].published_reused == 80.7
     assert EXPERIMENTS["byol"].stl10.mean == 78.85
     assert make_config(experiment="directpred_rho0.5_eps0.01").resolved.rule_options["eps"] == 0.01
+    halvagal = make_config(experiment="isoloss_copy_noema")
+    assert halvagal.resolved.rule_options == {"alpha": 1.0, "eps": 0.25}
+    assert (halvagal.loss, halvagal.resolved.rho, halvagal.learning_rate) == ("isoloss", 0.5, 0.1)
 
 
 def test_presets():

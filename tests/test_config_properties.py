@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from selfsup import cli
 from selfsup.commands import run
 from selfsup.config import METHODS, OPTIONS, Config
+from selfsup.methods import LOSSES
 from selfsup.utils.errors import InputError
 from selfsup.utils.options import Option
 
@@ -58,6 +59,8 @@ def configs(draw: st.DrawFn) -> Config:
     if method.rule and chosen.get("freq", 1) == 1:
         chosen.pop("predictor_learning_rate", None)
         chosen.pop("predictor_weight_decay", None)
+    elif LOSSES[chosen.get("loss", Config.loss)].needs_rule:
+        chosen.pop("loss")
     if chosen.get("method") == "simsiam":
         chosen.pop("ema", None)
     if not chosen.get("ema", method.ema):

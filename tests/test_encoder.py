@@ -1,16 +1,16 @@
 """The encoder: what it computes, what it takes and refuses, its files, and its export to other formats."""
 
-import dataclasses
-import json
 import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from conftest import fake_result
 from PIL import Image
 
 import selfsup
@@ -19,12 +19,10 @@ from selfsup.analysis.encoder import Encoder, encoder_model, export_encoder, loa
 from selfsup.commands import export
 from selfsup.networks.backbones import in_stock_layers
 from selfsup.networks.resnet import resnet18
-from selfsup.records.results import Result
 from selfsup.utils.errors import InputError
 
 ROOT = Path(selfsup.__file__).resolve().parents[1]
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
-RESULT_FIELDS = [field.name for field in dataclasses.fields(Result)]
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 
 
@@ -215,9 +213,8 @@ def test_files_of_older_versions(encoder, images, tmp_path):
     in_stock_layers(encoder.backbone, "encoder").save(tmp_path / "encoder.keras")
     with pytest.raises(InputError, match=r"result\.json"):
         load_encoder(tmp_path / "encoder.keras")
-    records = {"dataset": {"mean": MEAN, "std": STD}, "diverged": False}
-    fields = dict.fromkeys(RESULT_FIELDS)
-    (tmp_path / "result.json").write_text(json.dumps({**fields, **records}))
+    record = fake_result("byol", 70.0)
+    replace(record, dataset={**record.dataset, "mean": MEAN, "std": STD}).write(tmp_path)
     np.testing.assert_array_equal(load_encoder(tmp_path)(images), encoder(images))
 
 
@@ -326,7 +323,7 @@ def test_export_of_a_finished_run(file, encoder, images, tmp_path, capsys):
     run = tmp_path / "run"
     run.mkdir()
     shutil.copy(file, run)
-    (run / "result.json").write_text(json.dumps({**dict.fromkeys(RESULT_FIELDS), "diverged": False}))
+    fake_result("byol", 70.0).write(run)
     for arguments in ((f"--run={run}",), (f"--run={file}",)):
         status, said = call(capsys, *arguments, f"--out={tmp_path / 'mine.keras'}")
         assert (status, said.err) == (0, "")
@@ -346,9 +343,8 @@ def test_export_refuses_in_one_line(tiny_npz, tmp_path, capsys, shallow, monkeyp
         selfsup.run(config, tmp_path / "own", backbone=a_backbone, callbacks=[Stop()])
     (tmp_path / "empty").mkdir()
     shutil.copytree(tmp_path / "own", tmp_path / "early", ignore=shutil.ignore_patterns("*.ckpt"))
-    result = dict.fromkeys(RESULT_FIELDS)
     (tmp_path / "diverged").mkdir()
-    (tmp_path / "diverged" / "result.json").write_text(json.dumps({**result, "diverged": True}))
+    fake_result("byol", None).write(tmp_path / "diverged")
     capsys.readouterr()
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
     cases = [

@@ -473,9 +473,43 @@ def test_an_interrupted_load_leaves_no_entry(tmp_path, monkeypatch):
 def test_the_cache_may_not_lie_among_the_images(tmp_path):
     root = put(tmp_path, *TWO)
     for inside in (root, root / "cache", root / "train/.cache"):
-        with pytest.raises(InputError, match=r"lies in the image folder .*; choose another folder"):
+        with pytest.raises(
+            InputError, match=r"in the image folder .*; choose another --workdir or --cache_dir"
+        ):
             read(root, cache_dir=inside)
     assert sorted(path.name for path in root.iterdir()) == ["test", "train"]
+
+
+@pytest.mark.parametrize("place", ["run", "runs/directpred/0"])
+@pytest.mark.parametrize(
+    "names",
+    [TWO, several("ant/*.png", "bee/*.png"), several("*.png", count=6)],
+    ids=["train and test", "class folders alone", "flat"],
+)
+def test_a_run_may_lie_in_the_folder_of_its_images(tmp_path, place, names):
+    before = read(put(tmp_path / "data", *names))
+    run = put(tmp_path / "data" / place, ".lock", "curves.png", "eigenspace.png", "images/")
+    for _ in range(2):
+        after = read(tmp_path / "data", cache_dir=run / "images")
+        assert after.fingerprint == before.fingerprint
+        assert after.class_names == before.class_names
+    seen = names is not TWO or place == "run"
+    assert ("1 folder of a run skipped" in after.note) == seen
+
+
+def test_conversions_are_counted(tmp_path):
+    root = put(tmp_path, *several("*.png", count=4))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for number in range(2):
+        Image.new("RGB", (8, 8)).save(root / f"turned{number}.jpg", exif=exif)
+    Image.new("RGBA", (8, 8)).save(root / "clear.png")
+    Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(root / "deep.png")
+    assert read(root).note.split("; ")[1:] == [
+        "2 images turned by EXIF orientation",
+        "1 image with transparency, laid on white",
+        "1 image of more than 8 bits, scaled to 8",
+    ]
 
 
 def test_what_killed_processes_left_is_removed_after_a_day(tmp_path):

@@ -217,7 +217,7 @@ def test_arrays_of_the_right_size_are_unchanged(shape):
 def test_files_of_each_lossless_format(tmp_path, kind):
     pixels, path = colours((4, 4, 3)) // 64 * 64, tmp_path / "image.jpg"  # whatever the suffix
     Image.fromarray(pixels).save(path, kind, **({"lossless": True} if kind == "WEBP" else {}))
-    found, size = read_image(path, 4)
+    found, size, _ = read_image(path, 4)
     np.testing.assert_array_equal(found, pixels)
     assert size == (4, 4)
 
@@ -238,7 +238,7 @@ def test_large_jpegs_are_decoded_at_a_reduced_scale(tmp_path, monkeypatch):
     whole = to_rgb(Image.open(path), 32)
     load = Image.Image.load
     monkeypatch.setattr(Image.Image, "load", lambda image: decoded.append(image.size) or load(image))
-    found, size = read_image(path, 32)
+    found, size, _ = read_image(path, 32)
     assert size == (600, 400)
     assert (100, 67) not in decoded
     assert (150, 100) in decoded  # a quarter, still at least 2 * 32

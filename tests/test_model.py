@@ -53,6 +53,8 @@ ALL = [
     {"method": "directpred", "freq": 3, "projector_layers": 3, "learning_rate": 0.1},
     {"method": "directcopy"},
     {"method": "directcopy", "ema": False, "norm": "spectral"},
+    {"method": "directset", "loss": "euclidean"},
+    {"method": "directset", "ema": False, "loss": "isoloss"},
 ]
 
 

@@ -51,6 +51,39 @@ def test_collapsed_f_gives_a_multiple_of_the_identity(rule):
     np.testing.assert_allclose(w, 0.1 * np.eye(4), atol=1e-6)
 
 
+@pytest.mark.parametrize("alpha", [0.25, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("eps", [0.0, 0.1])
+def test_directset_equals_numpy(rng, alpha, eps):
+    f = random_correlation(rng)
+    u, s, _ = np.linalg.svd(f.astype(np.float64))
+    expected = sum(
+        (s_j / s.max() + eps) ** alpha * np.outer(u_j, u_j) for s_j, u_j in zip(s, u.T, strict=True)
+    )
+    np.testing.assert_allclose(numpy(predictors.directset(f, alpha, eps)), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [1e-18, 1.0, 1e12])
+def test_directset_is_finite_for_every_f_and_does_not_depend_on_scale(rng, scale):
+    f = (scale * random_correlation(rng, rank=3)).astype(np.float32)
+    found = numpy(predictors.directset(f, 0.5, 0.01))
+    np.testing.assert_allclose(found, numpy(predictors.directset(f / scale, 0.5, 0.01)), atol=2e-3)
+    for broken in (np.zeros((4, 4), np.float32), np.full((4, 4), np.nan, np.float32)):
+        np.testing.assert_allclose(numpy(predictors.directset(broken, 0.5, 0.01)), 0.1 * np.eye(4), atol=1e-6)
+    assert np.isfinite(numpy(predictors.directset(np.zeros((4, 4), np.float32), 0.5, 0.0))).all()
+
+
+def test_directset_is_near_its_special_cases(rng):
+    f = random_correlation(rng)
+    np.testing.assert_allclose(
+        numpy(predictors.directset(f, 0.5, 0.0)), numpy(predictors.directpred(f, 0.0)), atol=2e-4
+    )
+    np.testing.assert_allclose(
+        numpy(predictors.directset(f, 1.0, 0.25)),
+        numpy(predictors.directcopy(f, 0.25, "spectral")),
+        atol=1e-5,
+    )
+
+
 @pytest.mark.parametrize("rule", [predictors.directpred, predictors.directcopy])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_an_f_that_is_not_finite_raises_no_error(rule, value):

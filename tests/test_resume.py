@@ -1,11 +1,13 @@
 """A run that is stopped and started again ends as one that was not, to the last bit."""
 
+import keras
 import numpy as np
 import pytest
 
 from selfsup.config import Config
 from selfsup.data.load import load_dataset
 from selfsup.records import checkpoints
+from selfsup.records.dynamics import read_dynamics
 from selfsup.records.recordings import read_eigenspaces
 from selfsup.records.results import read_result
 from selfsup.training import pretrain
@@ -43,7 +45,7 @@ def stop_at(monkeypatch, saves):
 def test_stopped_within_and_after_an_epoch_it_ends_the_same(tiny_npz, tmp_path, shallow, monkeypatch, capsys):
     config = config_of(tiny_npz)
     whole = train.run(config, tmp_path / "whole")
-    assert checkpoints.found(tmp_path / "whole") == []
+    assert [path.stem[-3:] for path in checkpoints.found(tmp_path / "whole")] == ["036"]
     for saves in (1, 1, 2):  # in the middle of epoch 1, at its end, at the end of epoch 2
         undo = stop_at(monkeypatch, saves)
         with pytest.raises(StoppedError):
@@ -56,9 +58,11 @@ def test_stopped_within_and_after_an_epoch_it_ends_the_same(tiny_npz, tmp_path, 
     assert resumed.accuracy == whole.accuracy
     assert resumed.monitor == whole.monitor
     assert (tmp_path / "parts" / "log.csv").read_bytes() == (tmp_path / "whole" / "log.csv").read_bytes()
-    ours, theirs = (read_eigenspaces(tmp_path / name).arrays() for name in ("parts", "whole"))
-    for name, array in ours.items():
-        np.testing.assert_array_equal(array, theirs[name])
+    for read in (read_eigenspaces, read_dynamics):
+        ours, theirs = (read(tmp_path / name).arrays() for name in ("parts", "whole"))
+        for name, array in ours.items():
+            np.testing.assert_array_equal(array, theirs[name])
+    assert read_dynamics(tmp_path / "parts").step.tolist() == [0, 12, 24, 30, 36]
     assert resumed.seconds["total"] == pytest.approx(
         sum(v for k, v in resumed.seconds.items() if k != "total"), abs=0.02
     )
@@ -96,6 +100,33 @@ def test_checkpoints_of_other_code_are_refused(tiny_npz, tmp_path, shallow):
     with pytest.raises(InputError, match="other variables"):
         train.run(config, tmp_path)
     assert train.run(config, tmp_path, overwrite=True).accuracy["linear"] > 0
+
+
+class Counting(keras.callbacks.Callback):
+    """A callback whose state has no arrays until it is told what to keep."""
+
+    def __init__(self, kept=()):
+        super().__init__()
+        self.kept, self.restored = kept, None
+
+    def state(self):
+        return {name: np.ones(1) for name in self.kept}
+
+    def restore(self, state):
+        self.restored = dict(state)
+
+
+def test_a_callback_may_have_an_empty_state(tiny_npz, tmp_path, shallow, monkeypatch):
+    config = config_of(tiny_npz, width=2, epochs=1)
+    undo = stop_at(monkeypatch, 1)
+    with pytest.raises(StoppedError):
+        train.run(config, tmp_path, checkpoint_minutes=0, callbacks=[Counting()])
+    undo()
+    with pytest.raises(InputError, match="other variables or callbacks"):
+        train.run(config, tmp_path, callbacks=[Counting(["more"])])
+    again = Counting()
+    assert train.run(config, tmp_path, callbacks=[again]).accuracy["linear"] is not None
+    assert again.restored == {}
 
 
 @pytest.mark.parametrize(("what", "there"), [("precision", "mixed_bfloat16"), ("backend", "theano")])

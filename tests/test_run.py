@@ -51,8 +51,8 @@ def test_main_command_says_what_it_does(finished):
 def test_main_command_leaves_its_records(finished):
     workdir, _ = finished
     assert sorted(p.name for p in workdir.iterdir()) == [
-        ".lock", "config.json", "curves.png", "eigenspace.npz", "eigenspace.png", "encoder.keras", "log.csv",
-        "result.json", "timing.csv",
+        ".lock", "checkpoint-000000012.ckpt", "config.json", "curves.png", "dynamics.npz",
+        "eigenspace.npz", "eigenspace.png", "encoder.keras", "log.csv", "result.json", "timing.csv",
     ]  # fmt: skip
     result = json.loads((workdir / "result.json").read_text())
     assert set(result) >= {
@@ -111,8 +111,8 @@ def test_a_finished_run_is_not_run_again(finished, tiny_npz, capsys):
     assert call(*arguments) == 0
     assert "already finished" in capsys.readouterr().out
     assert (workdir / "result.json").read_bytes() == before
-    assert call(*arguments, "--epochs=3") == 2
-    assert "epochs 2 there, 3 here" in capsys.readouterr().err
+    assert call(*arguments, "--epochs=1") == 2
+    assert "epochs 2 there, 1 here" in capsys.readouterr().err
 
 
 def test_a_finished_run_belongs_to_its_data_wherever_they_lie(finished, tiny_npz, tmp_path, capsys):
@@ -275,7 +275,7 @@ def test_help_answers_at_once():
 def test_list_shows_published_accuracies(capsys):
     assert call("--list") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 31
+    assert len(lines) == 36
     assert any(line.startswith("directpred ") and "84.7 %" in line for line in lines)
     assert any(
         line.startswith("byol_decay_none ") and "81.34 %" in line and "raw: 80.42 %" in line for line in lines

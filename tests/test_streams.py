@@ -48,9 +48,10 @@ def test_what_can_be_written_is_unchanged():
     assert tolerant.isatty() is False
 
 
+@pytest.mark.parametrize("arguments", ["experiments/run.py --help", "-m selfsup", "-m selfsup run --list"])
 @pytest.mark.parametrize("target", ["full", "closed"])
-def test_a_command_ends_as_usual(target):
-    command = [sys.executable, "experiments/run.py", "--list"]
+def test_a_command_ends_as_usual(target, arguments):
+    command = [sys.executable, *arguments.split()]
     if target == "full":
         with Path("/dev/full").open("w") as full:
             done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)

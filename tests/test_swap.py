@@ -1,5 +1,7 @@
 """What a researcher swaps, written as user code."""
 
+import importlib
+
 import keras
 import numpy as np
 import pytest
@@ -115,6 +117,19 @@ def test_a_loss(images):
     out = {name: ops.convert_to_numpy(value) for name, value in model(views, training=True).items()}
     expected = np.mean((out["p1"] - out["t2"]) ** 2) + np.mean((out["p2"] - out["t1"]) ** 2)
     assert fit(model, images[:8])[0] == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_loss_that_asks_for_projections(images):
+    def spread(p1, p2, t1, t2, *, z1):
+        return euclidean(p1, p2, t1, t2) - ops.mean(ops.square(z1))
+
+    model = selfsup.SiameseModel(config(method="sgd"), loss=spread)
+    model.compile(run_eagerly=EAGER)
+    out = {n: ops.convert_to_numpy(v) for n, v in model(model.views(images[:8]), training=True).items()}
+    expected = np.mean((out["p1"] - out["t2"]) ** 2) + np.mean((out["p2"] - out["t1"]) ** 2)
+    assert fit(model, images[:8])[0] == pytest.approx(expected - np.mean(out["z1"] ** 2), rel=1e-3)
+    with pytest.raises(InputError, match="drop one"):
+        selfsup.SiameseModel(config(loss="isoloss"), loss=spread)
 
 
 def test_compile_takes_no_loss():
@@ -239,5 +254,6 @@ def test_names_that_moved_are_still_there():
     assert eigenspaces is selfsup.plots.eigenspaces
     assert knn is selfsup.probe.knn
     assert describe_device is selfsup.devices.describe_device
+    assert importlib.import_module("selfsup.theory.modes").solve_modes is selfsup.theory.solve_modes
     for name in selfsup.__all__:
         assert getattr(selfsup, name) is not None

@@ -67,6 +67,7 @@ def filled(folder):
     (folder / "mine.txt").write_text("mine")
     for name in workdir.RECORDS:
         (folder / name).write_text("{}")
+    (folder / workdir.CONFIG).write_text('{"method": "byol"}')
     (folder / workdir.TENSORBOARD).mkdir()
     (folder / workdir.TENSORBOARD / "events").write_text("")
     checkpoints.save(folder, {}, checkpoints.Checkpoint(1, {}))
@@ -94,7 +95,7 @@ def test_a_failure_brings_the_overwritten_run_back(error, tmp_path):
     with pytest.raises(error):
         fail()
     assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*")) == before
-    assert (tmp_path / "config.json").read_text() == "{}"
+    assert "byol" in (tmp_path / "config.json").read_text()
 
 
 def test_a_killed_overwrite_brings_the_run_back(tmp_path):
@@ -149,3 +150,17 @@ def test_a_read_only_workdir_is_refused(tmp_path):
         pytest.skip("this user may write anywhere")
     with pytest.raises(InputError, match="cannot write to workdir"):
         claimed(tmp_path / "run")
+
+
+def test_overwrite_spares_a_config_that_is_not_of_a_run(tmp_path):
+    foreign = '{"model_type": "bert"}'
+    (tmp_path / "config.json").write_text(foreign)
+    with (
+        pytest.raises(InputError, match="is not the config of a run"),
+        workdir.owned(tmp_path, Config(), True),
+    ):
+        pass
+    assert (tmp_path / "config.json").read_text() == foreign
+    (tmp_path / "config.json").write_text('{"method": "by')  # cut off, when nothing tells what it was
+    with workdir.owned(tmp_path, Config(), overwrite=True):
+        pass

@@ -1,6 +1,8 @@
-"""A nursery of runs that die: forks a process for each, which has TensorFlow imported, and runs the command.
+"""A nursery of runs that die: forks a process for each, which has the backend imported, and runs the command.
 
-Reads a JSON line per life: `flags` of run.py, `moment` and `delay` of its death. Answers with exit statuses.
+Reads a JSON line per life: `flags` of run.py, `moment` and `delay` of its death, and `seconds`, which a whole
+life takes. Answers with exit statuses. Lives are short: one residual block, views that are only flipped, and
+figures that are not drawn.
 """
 
 import contextlib
@@ -15,17 +17,39 @@ from pathlib import Path
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from keras import ops
+
+from selfsup import augment
 from selfsup.analysis import probe
 from selfsup.commands import run
-from selfsup.records import checkpoints
+from selfsup.networks import resnet
+from selfsup.records import checkpoints, workdir
 from selfsup.training import run as train
 from selfsup.training.progress import Progress
+from selfsup.utils.files import replacing
 from shallow import make_shallow
 
 FULL = 200_000
 """Bytes that a file may have on a full disk: less than a checkpoint, more than any record."""
 
 make_shallow()
+resnet.STAGES = 1
+run.import_train()  # imports TensorFlow on JAX, too, as Keras does later
+
+
+def flip(pixels: object, drawn: dict) -> object:
+    """The part of the augmentation that compiles fastest."""
+    return ops.where(drawn["flip"][:, None, None, None], ops.flip(pixels, axis=2), pixels)
+
+
+def write_figures(_: str, folder: Path) -> None:
+    for name in (workdir.EIGENSPACE_FIGURE, workdir.CURVES_FIGURE):
+        with replacing(folder / name) as file:
+            file.write("a figure")
+
+
+augment.transform = flip
+train.draw = write_figures
 
 
 def die() -> None:
@@ -72,16 +96,20 @@ def die_writing(share: float, skipped: int) -> None:
     checkpoints.replacing = dying
 
 
-def arm(moment: str, delay: float) -> None:
+def arm(moment: str, delay: float, seconds: float) -> None:
     """Arranges the death: `delay` in [0, 1] is a share of the time that the moment takes."""
     if moment == "anytime":
-        die_after(delay * 14)
+        die_after(delay * seconds)
     elif moment == "first step":
-        before(Progress, "on_train_begin", lambda: die_after(delay * 6))
+        before(Progress, "on_train_begin", lambda: die_after(delay * 0.6 * seconds))
     elif moment == "checkpoint":
         die_writing(delay, skipped=int(delay * 100) % 3)
     elif moment == "probe":
-        before(probe, "linear_probe", lambda: die_after(delay))
+        before(probe, "linear_probe", lambda: die_after(delay * 0.1 * seconds))
+    elif moment == "records":
+        before(train, "export_encoder", lambda: die_after(delay * 0.15 * seconds))
+    elif moment == "overwrite":
+        before(train, "cleared", lambda: die_after(delay * 0.5 * seconds))
     elif moment == "full disk":
         resource.setrlimit(resource.RLIMIT_FSIZE, (FULL, FULL))
     elif moment.startswith("SIG"):
@@ -93,10 +121,15 @@ def arm(moment: str, delay: float) -> None:
 
 def live(order: dict) -> None:
     """One life, in a forked process."""
-    log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    arm(order["moment"], order["delay"])
+    output = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    if order["moment"] == "full output":
+        output = os.open("/dev/full", os.O_WRONLY)
+    elif order["moment"] == "closed output":
+        reader, output = os.pipe()
+        os.close(reader)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    arm(order["moment"], order["delay"], order["seconds"])
     os._exit(run.main(["run.py", *order["flags"]]))
 
 

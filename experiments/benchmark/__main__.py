@@ -11,12 +11,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from experiments.benchmark.workers import Worker
+from experiments.benchmark.processes import Worker
 from selfsup import cli
 from selfsup.config import Config
 from selfsup.utils.errors import InputError
 from selfsup.utils.files import replacing
 from selfsup.utils.options import Option
+from selfsup.utils.outputs import output_file
 
 REFERENCES = {
     "torch": ("torch", "torch_float32"),
@@ -64,7 +65,8 @@ FIELDS = (
 def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
     """Executes the command with its own flags and the given `Config` fields; returns the exit status."""
     config = Config(**overrides)
-    chosen = values["compare"].split(",") if values["compare"] else []
+    chosen = [] if values["compare"] is None else cli.split_names("compare", values["compare"])
+    out = None if values["out"] is None else output_file("out", values["out"])
     if unknown := set(chosen) - set(REFERENCES):
         raise InputError(f"compare must name {' or '.join(REFERENCES)}, not {unknown.pop()!r}")
     check_comparable(config, chosen)
@@ -79,7 +81,7 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
         "config": {name: config.to_dict()[name] for name in FIELDS},
         "rounds": values["rounds"],
         "seconds_per_step": seconds,
-        "memory_mib": {worker.spec["kind"]: round(worker.ask("memory")) for worker in workers},
+        "memory_mib": {worker.spec["kind"]: worker.ask("memory") for worker in workers},
         "parts_seconds": workers[0].ask("phases"),
         "probe_seconds": workers[0].ask("probe") if values["probe"] else {},
         **workers[0].ask("environment"),
@@ -87,8 +89,8 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
     for worker in workers:
         worker.close()
     show(result, config.batch_size)
-    if values["out"]:
-        with replacing(Path(values["out"])) as file:
+    if out:
+        with replacing(out) as file:
             json.dump(result, file, indent=1)
     return 0
 
@@ -115,9 +117,9 @@ def show(result: dict[str, Any], batch_size: int) -> None:
     for kind, seconds in result["seconds_per_step"].items():
         middle, low, high = (f(seconds) for f in (statistics.median, min, max))
         spread = f"({1000 * low:.0f} to {1000 * high:.0f})"
-        memory = result["memory_mib"][kind]
+        memory = result["memory_mib"][kind] or "-"
         ratio = f"{middle / ours:.2f} x" if kind != "ours" else ""
-        print(f"{kind:16}{batch_size / middle:10.1f}{1000 * middle:11.1f} {spread:15}{ratio:>9}{memory:10}")
+        print(f"{kind:16}{batch_size / middle:10.1f}{1000 * middle:11.1f} {spread:15}{ratio:>9}{memory:>10}")
     for name, seconds in result["parts_seconds"].items():
         print(f"  {name:24}{1000 * seconds:8.2f} ms {seconds / ours:7.1%} of our step")
     for name, seconds in result["probe_seconds"].items():

@@ -1,63 +1,17 @@
-"""The variants of a training step, each in its own process that waits for its turn."""
+"""The variants of a training step; a process times one of them on request."""
 
 import functools
 import json
-import resource
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 IMAGES = 2048
 PROBED = {"train": 50_000, "test": 10_000}
 WARM_UP = 2
-ROOT = Path(__file__).resolve().parents[2]
-
-
-class Worker:
-    """A process that times steps of one variant on request.
-
-    Args:
-        spec: `kind` (a name in `KINDS`), `steps` (per round) and `config` (fields of `Config`).
-    """
-
-    def __init__(self, spec: dict[str, Any]) -> None:
-        self.spec = spec
-        command = [sys.executable, "-m", __name__, json.dumps(spec)]
-        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as the process runs
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, cwd=ROOT
-        )
-        self._answer()
-
-    def ask(self, question: str) -> Any:
-        """Sends a question and returns the answer of the process.
-
-        Args:
-            question: "step" for the seconds per step in a round, "phases" or "probe" for seconds by name,
-                "memory" for the peak in MiB, "environment" for device and versions.
-        """
-        self._process.stdin.write(question + "\n")
-        self._process.stdin.flush()
-        return self._answer()
-
-    def close(self) -> None:
-        """Stops the process."""
-        with self._process, self._errors:  # closes the pipes and waits
-            pass
-
-    def _answer(self) -> Any:
-        for line in self._process.stdout:
-            if line.startswith("answer "):
-                return json.loads(line.removeprefix("answer "))
-        self._errors.seek(0)
-        *_, reason = self._errors.read().splitlines() or ["no reason given"]
-        raise RuntimeError(f"the process of {self.spec['kind']} ended: {reason}")
 
 
 class OurStep:
@@ -233,9 +187,14 @@ KINDS: dict[str, Callable] = {
 }
 
 
-def _peak_mib() -> float:
+def _peak_mib() -> int | None:
+    """Returns the most memory that this process has used; None on Windows, which does not tell."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
     unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes on macOS, KiB on Linux
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
 
 
 def _version_of(package: str) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """The encoder: a trained backbone, with the preparation of its images, in a file of stock Keras layers."""
 
-import json
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from selfsup.records import checkpoints
 from selfsup.records.results import RESULT, read_result
 from selfsup.records.workdir import ENCODER
 from selfsup.utils.errors import InputError, first_line
-from selfsup.utils.files import replacement
+from selfsup.utils.files import replacement, user_path
 
 SQUARE, NORMALISE = "square", "normalise"
 """Names of the layers that crop and resize, and that normalise."""
@@ -168,7 +168,7 @@ def load_encoder(path: str | Path) -> Encoder:
     Raises:
         InputError: there is no encoder, the run diverged, or the file is damaged.
     """
-    path = Path(path).expanduser()
+    path = user_path("run", str(path))
     if path.is_dir():
         path = path / ENCODER
     run, record = path.parent, path.with_name(RESULT)
@@ -180,12 +180,16 @@ def load_encoder(path: str | Path) -> Encoder:
     try:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises many types on damaged files
-        raise InputError(f"{path} cannot be loaded as a Keras model ({first_line(error)})") from None
+        reason = first_line(error) if zipfile.is_zipfile(path) else "it is damaged: no zip file"
+        raise InputError(
+            f"{path} cannot be loaded as a Keras model ({reason}); copy it again, or make the run again"
+        ) from None
     if not {SQUARE, NORMALISE} <= {layer.name for layer in model.layers}:
         if not record.is_file():
             raise InputError(f"{path} holds a backbone alone; put the {RESULT} of its run next to it")
-        dataset = json.loads(record.read_text())["dataset"]
-        model = encoder_model(model, dataset["mean"], dataset["std"])
+        found = read_result(run)
+        assert found is not None
+        model = encoder_model(model, found.dataset["mean"], found.dataset["std"])
     model.compile(jit_compile=jit_compile())
     return Encoder(model)
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -12,6 +11,7 @@ from PIL import Image
 
 from selfsup.data.images import quiet_pillow, read_image, to_rgb
 from selfsup.utils.errors import InputError
+from selfsup.utils.files import user_path
 
 _EXPECTED = "expected uint8 or float [H, W, 3] or [N, H, W, 3] in 0 to 255"
 _THREADS = 8
@@ -72,7 +72,7 @@ def _from_array(images: np.ndarray, size: int, batch_size: int) -> Iterator[np.n
 def _one(image: Any, size: int, index: int) -> np.ndarray:
     """Returns an image of a list, a file, Pillow image, array or tensor, as float32 [size, size, 3]."""
     if isinstance(image, (str, PathLike)):
-        return read_image(Path(image).expanduser(), size)[0].astype(np.float32)
+        return read_image(user_path("images", str(image)), size)[0].astype(np.float32)
     if isinstance(image, Image.Image):
         return to_rgb(image, size).astype(np.float32)
     where = f"image {index} of the list"

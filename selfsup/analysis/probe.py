@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from selfsup.backend.compiled import compiled
 from selfsup.backend.precision import full_precision
 
 DECAY_POWER = 2.0
@@ -137,7 +138,7 @@ def probe_epochs(
     features, labels = ops.convert_to_tensor(x_train, "float32"), ops.convert_to_tensor(y_train, "int32")
     shapes = ((x_train.shape[1], classes), (classes,))
     state = tuple(ops.zeros(shape, "float32") for shape in 3 * shapes)
-    epoch = _compiled(functools.partial(_probe_epoch, recipe))
+    epoch = compiled(functools.partial(_probe_epoch, recipe))
 
     def accuracy(state: tuple) -> float:
         kernel, bias = (ops.convert_to_numpy(value) for value in state[:2])
@@ -180,16 +181,6 @@ def _probe_epoch(recipe: Recipe, features: Any, labels: Any, state: tuple, batch
         return (kernel, bias, *means, *squares)
 
     return ops.fori_loop(0, batches.shape[0], step, state)
-
-
-def _compiled(function: Callable) -> Callable:
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return jax.jit(function)
-    import tensorflow as tf
-
-    return tf.function(function, autograph=False)
 
 
 def knn(

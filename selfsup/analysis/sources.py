@@ -12,6 +12,7 @@ from selfsup.data.images import printable, read_image, to_rgb
 from selfsup.data.labels import one_label_each
 from selfsup.data.layout import find
 from selfsup.utils.errors import InputError, first_line
+from selfsup.utils.files import user_path
 
 KEYS = ("x_train", "x_test", "x_extra", "images", "x")
 """Arrays of images in an .npz file, in the order in which they are used."""
@@ -52,7 +53,7 @@ def open_source(text: str, size: int) -> Source:
     Raises:
         InputError: there is nothing at the path, or there are no pictures in it.
     """
-    path = Path(text).expanduser()
+    path = user_path("images", text)
     if path.is_dir():
         return _folder(path)
     if not path.exists():

@@ -10,6 +10,7 @@ from selfsup import cli
 from selfsup.commands.run import import_train
 from selfsup.utils.clock import duration
 from selfsup.utils.errors import InputError
+from selfsup.utils.files import user_path
 from selfsup.utils.interrupts import Interrupted, Interruption
 from selfsup.utils.options import Option
 from selfsup.utils.outputs import output_file
@@ -43,8 +44,8 @@ def execute(values: dict[str, Any], _: dict[str, Any]) -> int:
         if not values[name]:
             raise InputError(f"--{name} is missing: {OWN[name][0].help}")
     out = output_file("out", values["out"], SUFFIXES)
-    page = output_file("page", values["page"], (".html", ".htm")) if values["page"] else None
-    if not Path(values["images"]).expanduser().exists():
+    page = None if values["page"] is None else output_file("page", values["page"], (".html", ".htm"))
+    if not user_path("images", values["images"]).exists():
         raise InputError(f"there is no folder or file {values['images']}; check --images")
     try:
         with Interruption():

@@ -15,6 +15,7 @@ from selfsup.records.checkpoints import Checkpoint
 from selfsup.records.results import read_result
 from selfsup.records.workdir import CONFIG, ENCODER
 from selfsup.utils.errors import InputError
+from selfsup.utils.files import user_path
 from selfsup.utils.options import Option
 from selfsup.utils.outputs import output_file, output_folder
 
@@ -50,9 +51,9 @@ def execute(values: dict[str, Any], _: dict[str, Any]) -> int:
     """Executes the command with its own flags; returns the exit status."""
     if not values["run"]:
         raise InputError(f"--run is missing: {OWN['run'][0].help}")
-    run, name = Path(values["run"]).expanduser(), values["format"]
+    run, name = user_path("run", values["run"]), values["format"]
     folder = run if run.is_dir() else run.parent
-    wanted = values["out"] or str(folder / NAMES[name])
+    wanted = str(folder / NAMES[name]) if values["out"] is None else values["out"]
     suffixes = () if name == "saved_model" else (f".{name}",)
     out = output_folder("out", wanted) if name == "saved_model" else output_file("out", wanted, suffixes)
     if not run.exists():
@@ -143,7 +144,7 @@ def _config(run: Path) -> Config:
     except FileNotFoundError:
         raise InputError(f"{run} is not the folder of a run: it has no {CONFIG}") from None
     except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{path} is not the config of a run ({error})") from None
+        raise InputError(f"{path} is not the config of a run ({error}); check --run") from None
 
 
 def main(argv: Sequence[str]) -> int:

@@ -46,7 +46,7 @@ def execute(values: dict[str, Any], _: dict[str, Any]) -> int:
             np.savez(file, **{key: array for key, array in arrays.items() if array is not None})
     except OSError as error:
         raise InputError(f"cannot write {out} ({error.strerror}); choose another --out") from None
-    print(f"{out}: {data.summary}")
+    print(f"{out}: {data.summary}{'; ' + data.note if data.note else ''}")
     return 0
 
 

@@ -17,6 +17,7 @@ from selfsup.utils.clock import duration
 from selfsup.utils.errors import InputError
 from selfsup.utils.interrupts import Interrupted, Interruption
 from selfsup.utils.options import Option
+from selfsup.utils.outputs import nested_folder
 
 FAILED = 1
 
@@ -52,8 +53,9 @@ FIELDS = tuple(name for name in cli.FIELDS if OPTIONS[name].group != "Method" an
 def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
     """Executes the command with its own flags and the given `Config` fields; returns the exit status."""
     preset = values["preset"]
-    out = Path(values["out"] or f"runs/reproduce/{preset}")
-    chosen = values["only"].split(",") if values["only"] else sections_of(preset)
+    given = values["out"]
+    out = nested_folder("out", f"runs/reproduce/{preset}" if given is None else given)
+    chosen = sections_of(preset) if values["only"] is None else cli.split_names("only", values["only"])
     if values["report_only"]:
         return report_only(out, grid.experiments_of(chosen))
     jobs = grid.plan(preset, chosen, values["seeds"], out, overrides)

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from importlib.util import find_spec
 from typing import Any
 
 from selfsup import cli
@@ -11,11 +11,14 @@ from selfsup.records.results import DIVERGED, Result
 from selfsup.records.workdir import CURVES_FIGURE, EIGENSPACE_FIGURE
 from selfsup.reproduction.registry import EXPERIMENTS, PRESETS, make_config
 from selfsup.utils.errors import InputError
+from selfsup.utils.files import user_path
 from selfsup.utils.interrupts import Interrupted
 from selfsup.utils.options import Option, parse_share
 
 STATUS_DIVERGED = 3
-RUN_OPTIONS = ("tensorboard", "checkpoint_minutes", "overwrite", "devices", "machine", "coordinator")
+RUN_OPTIONS = (
+    "tensorboard", "checkpoint_minutes", "keep_checkpoint", "overwrite", "devices", "machine", "coordinator",
+)  # fmt: skip
 
 ABOUT = """\
 Pre-trains a siamese network without negative pairs, then probes its backbone.
@@ -30,6 +33,7 @@ OWN = {
     "list": (Option("print the experiments and their published accuracies", bool), False),
     "workdir": (Option("folder of the run", str, "runs/NAME-FINGERPRINT/SEED"), None),
     "checkpoint_minutes": (Option("minutes between two checkpoints inside an epoch", float, low=0), 10.0),
+    "keep_checkpoint": (Option("keep the last checkpoint, up to 500 MB, to train longer later", bool), True),
     "overwrite": (Option("delete a run that the workdir holds, and start again", bool), False),
     "devices": (Option("number of devices per machine that share the batches, or all", str), "1"),
     "machine": (Option("I/N for the I-th of N machines that share the run (JAX)", str), None),
@@ -59,7 +63,8 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
     if overrides.get("method") == "byol" and config.resolved.method == "simsiam":
         print("note: byol without EMA is simsiam")
     train = import_train()
-    workdir = Path(values["workdir"] or config.default_workdir)
+    given = values["workdir"]
+    workdir = config.default_workdir if given is None else user_path("workdir", given)
     options = {name: values[name] for name in RUN_OPTIONS}
     try:
         result = train.run(config, workdir, **options)
@@ -82,6 +87,9 @@ def import_train() -> Any:
     try:
         with cli.silent_stderr():
             from selfsup.training import run as train
+
+            if find_spec("tensorflow"):  # Keras imports it later on JAX, too, and it prints notes
+                import tensorflow  # noqa: F401
     except ModuleNotFoundError as error:
         raise InputError(
             f"{error.name} is not installed; pip install '.[cpu]' or '.[gpu]', "

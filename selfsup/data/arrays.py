@@ -13,6 +13,7 @@ The arrays, as in `keras.datasets`:
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -55,14 +56,16 @@ def read_npz(name: str, path: Path, image_size: int) -> Dataset:
         raise
     except Exception as error:  # NumPy and zipfile raise many types on damaged files
         raise InputError(
-            f"{path} cannot be read as an .npz of arrays ({first_line(error)}); create it again"
+            f"{path} cannot be read as an .npz of arrays ({_reason(error)}); create it again"
         ) from None
     return _assemble(name, str(path), arrays, found, image_size)
 
 
 def is_npy_folder(path: Path) -> bool:
     """Whether the folder has the images of a dataset as an .npy file."""
-    return (path / "x_train.npy").is_file()
+    with suppress(OSError):  # an unreadable folder, which is reported when it is listed
+        return (path / "x_train.npy").is_file()
+    return False
 
 
 def read_npy_folder(name: str, path: Path, image_size: int) -> Dataset:
@@ -89,9 +92,16 @@ def read_npy_folder(name: str, path: Path, image_size: int) -> Dataset:
             arrays[key] = np.load(file, mmap_mode="r" if key[0] == "x" else None, allow_pickle=False)
         except Exception as error:  # NumPy raises many types on damaged files
             raise InputError(
-                f"{file} cannot be read as an array ({first_line(error)}); create it again"
+                f"{file} cannot be read as an array ({_reason(error)}); create it again"
             ) from None
     return _assemble(name, str(path), arrays, list(arrays), image_size)
+
+
+def _reason(error: Exception) -> str:
+    """Returns why arrays cannot be read. NumPy's advice to allow pickled objects is unsafe."""
+    text = first_line(error)
+    objects = "pickle" in text or "Python objects" in text
+    return "it holds Python objects, which are not read; store text and numbers" if objects else text
 
 
 def _assemble(
@@ -132,6 +142,10 @@ def _assemble(
     if x_test is None:
         x_train, y_train, x_test, y_test, held_out = split_off(x_train, y_train)
         notes.append(held_out)
+    assert y_test is not None
+    if untested := len(np.unique(y_train)) - len(np.unique(y_test)):
+        without = f"{untested} class{'es' * (untested > 1)} without test images"
+        notes += [without] if without not in notes[0] else []  # exported files keep the note
     return Dataset(name, x_train, y_train, x_test, y_test, _join(notes), names, x_extra)
 
 

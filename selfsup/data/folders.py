@@ -1,6 +1,7 @@
 """Folders of image files as datasets. See `selfsup.data.layout` for how they may be arranged."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -12,10 +13,12 @@ import numpy as np
 
 from selfsup.data import cache
 from selfsup.data.dataset import Dataset
-from selfsup.data.images import BrokenImage, describe, printable, quiet_pillow, read_image
+from selfsup.data.images import CONVERSIONS, BrokenImage, describe, printable, quiet_pillow, read_image
 from selfsup.data.layout import Layout, find
+from selfsup.data.tree import is_run
 from selfsup.utils.clock import duration
 from selfsup.utils.errors import InputError
+from selfsup.utils.files import user_path
 from selfsup.utils.status import StatusLine
 
 THREADS: int | None = None
@@ -65,16 +68,22 @@ def read_folder(
         memory = _Memory()
         changes, arrays = decode(memory), memory.arrays
     else:
-        cache_dir = Path(cache_dir).expanduser()
-        if cache_dir.resolve().is_relative_to(path.resolve()):
+        cache_dir = user_path("cache_dir", str(cache_dir))
+        if _lies_among(cache_dir.resolve(), path.resolve()):
             raise InputError(
-                f"--cache_dir={printable(cache_dir)} lies in the image folder {printable(path)}; "
-                "choose another folder"
+                f"the decoded images would be written to {printable(cache_dir)}, in the image folder "
+                f"{printable(path)}; choose another --workdir or --cache_dir"
             )
         key = cache.key(path, layout, image_size, skip_broken)
         arrays, changes = cache.cached(cache_dir, key, decode)
     note = "; ".join([*layout.notes, *changes])
     return Dataset(name, **arrays, note=note, class_names=layout.class_names)
+
+
+def _lies_among(cache_dir: Path, root: Path) -> bool:
+    """Whether a folder lies where images are looked for: in `root`, and not in the folder of a run there."""
+    inside = cache_dir.is_relative_to(root)
+    return inside and not any(is_run(p) for p in cache_dir.parents if p != root and p.is_relative_to(root))
 
 
 class _Store(Protocol):
@@ -117,6 +126,7 @@ def _decode(root: Path, layout: Layout, size: int, skip_broken: bool, store: _St
     """Decodes all images in threads, in order, and returns notes of what was changed and left out."""
     broken: list[BrokenImage] = []
     sizes: set[tuple[int, int]] = set()
+    made: Counter[str] = Counter()
     splits = {"train": layout.train, "test": layout.test} if layout.test else {"train": layout.train}
     labels: dict[str, list[int]] = {split: [] for split in splits}
     progress = _Progress(sum(map(len, splits.values())))
@@ -132,6 +142,7 @@ def _decode(root: Path, layout: Layout, size: int, skip_broken: bool, store: _St
                             continue
                         images.append(result[0])
                         sizes.add(result[1])
+                        made.update(result[2])
                         labels[split].append(label)
                     if images:
                         append(np.stack(images))
@@ -141,11 +152,12 @@ def _decode(root: Path, layout: Layout, size: int, skip_broken: bool, store: _St
     for split, values in labels.items():
         if layout.class_names:
             store.labels(f"y_{split}", np.array(values, np.int64))
-    left_out = f"{len(broken)} broken image{'s' * (len(broken) > 1)} left out" if broken else ""
-    return [text for text in (describe(sizes, size), left_out) if text]
+    notes = [f"{made[text]} image{'s' * (made[text] > 1)} {text}" for text in CONVERSIONS if made[text]]
+    notes += [f"{len(broken)} broken image{'s' * (len(broken) > 1)} left out"] if broken else []
+    return [text for text in (describe(sizes, size), *notes) if text]
 
 
-def _attempt(path: Path, size: int) -> tuple[np.ndarray, tuple[int, int]] | BrokenImage:
+def _attempt(path: Path, size: int) -> tuple[np.ndarray, tuple[int, int], tuple[str, ...]] | BrokenImage:
     try:
         return read_image(path, size)
     except BrokenImage as error:

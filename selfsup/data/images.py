@@ -18,6 +18,13 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 VERSION = 1
 """Raised by one whenever the same file gives other pixels than before, so that caches are remade."""
 
+CONVERSIONS = (
+    "turned by EXIF orientation",
+    "with transparency, laid on white",
+    "of more than 8 bits, scaled to 8",
+)
+"""What may be done to an image file besides cropping and resizing, as text."""
+
 _ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -90,7 +97,7 @@ def to_rgb(image: Image.Image | np.ndarray, size: int) -> np.ndarray:
     return np.asarray(image)
 
 
-def read_image(path: Path, size: int) -> tuple[np.ndarray, tuple[int, int]]:
+def read_image(path: Path, size: int) -> tuple[np.ndarray, tuple[int, int], tuple[str, ...]]:
     """Decodes an image file; of an animation or a stack of pages, the first image.
 
     JPEGs that are much larger than `size` are decoded at a reduced scale, at least twice `size`. Pillow warns
@@ -101,8 +108,8 @@ def read_image(path: Path, size: int) -> tuple[np.ndarray, tuple[int, int]]:
         size: height and width of the result.
 
     Returns:
-        The pixels, uint8 [size, size, 3], as `to_rgb` gives them, and width and height of the image in the
-        file.
+        The pixels, uint8 [size, size, 3], as `to_rgb` gives them; width and height of the image in the file;
+        and which of `CONVERSIONS` were made.
 
     Raises:
         BrokenImage: the file is missing, unreadable, damaged, no image, or has more than 178 million pixels.
@@ -116,7 +123,7 @@ def read_image(path: Path, size: int) -> tuple[np.ndarray, tuple[int, int]]:
         with Image.open(path, formats=FORMATS) as image:
             found = image.size
             image.draft(image.mode, (2 * size, 2 * size))
-            return to_rgb(image, size), found
+            return to_rgb(image, size), found, _conversions(image)
     except (BrokenImage, MemoryError):
         raise
     except UnidentifiedImageError:
@@ -174,13 +181,24 @@ def _from_array(array: np.ndarray) -> Image.Image:
 
 
 def _turned(image: Image.Image) -> Image.Image:
-    """Applies the EXIF orientation; damaged EXIF data counts as none."""
+    """Applies the EXIF orientation."""
     image.load()  # TIFF images are turned by this
-    try:
-        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # many types, as for damaged pixels
-        turn = None
+    turn = _turn(image)
     return image if turn is None else image.transpose(turn)
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """Returns what undoes the EXIF orientation; damaged EXIF data counts as none."""
+    try:
+        return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # many types, as for damaged pixels
+        return None
+
+
+def _conversions(image: Image.Image) -> tuple[str, ...]:
+    """Returns the texts in `CONVERSIONS` that apply to a loaded image."""
+    made = (_turn(image) is not None, image.has_transparency_data, image.mode[0] in "IF")
+    return tuple(text for text, applies in zip(CONVERSIONS, made, strict=True) if applies)
 
 
 def _square(image: Image.Image) -> Image.Image:

@@ -46,8 +46,8 @@ class Layout:
 def find(root: Path) -> Layout:
     """Finds the images of a folder.
 
-    Symbolic links are followed. Hidden files and folders are left out, and so are files with other suffixes
-    than `tree.SUFFIXES`.
+    Symbolic links are followed. Hidden files and folders are left out, and so are the folders of runs and
+    files with other suffixes than `tree.SUFFIXES`.
 
     Raises:
         InputError: there are no images, a class has none, a test class has no training images, or a folder
@@ -93,7 +93,7 @@ def _arrange(
     labels = {name: label for label, name in enumerate(name for name in found if found[name].images)}
     if not labels and not base.images:
         raise InputError(f"{where} has no images; {_EXPECTED}")
-    empty = sorted(found.keys() - labels.keys())
+    empty = sorted(name for name in found.keys() - labels.keys() if not found[name].counts["runs"])
     if empty and labels and (len(labels) > 1 or len(above) > 1):
         raise InputError(f"{where} has a class {empty[0]!r} without images; add some or remove it")
     skipped = sum((below.counts for below in found.values()), skipped)
@@ -151,6 +151,7 @@ def _left_out(counts: Counter[str], unused: Sequence[Folder]) -> list[str]:
         _number(counts["loose"], "image") + " beside the class folders",
         _number(counts["other"], "other file"),
         _number(counts["hidden"], "hidden file or folder", "hidden files or folders"),
+        _number(counts["runs"], "folder of a run", "folders of runs"),
         _number(counts["repeated"], "repeated folder"),
     ]
     notes = [f"{text} skipped" for text in skipped if not text.startswith("0 ")]

@@ -7,6 +7,7 @@ from selfsup.data.dataset import Dataset
 from selfsup.data.folders import read_folder
 from selfsup.data.shapes import read_shapes
 from selfsup.utils.errors import InputError
+from selfsup.utils.files import user_path
 
 PREFIX = "tfds:"
 
@@ -46,12 +47,9 @@ def load_dataset(
         from selfsup.data.tfds import read_tfds  # imports TensorFlow
 
         return read_tfds(name.removeprefix(PREFIX), data_dir, image_size)
-    try:
-        path = Path(name).expanduser()
-    except RuntimeError:
-        raise InputError(f"dataset {name!r}: there is no such home folder; check the path") from None
     if name == "shapes":
         return read_shapes(image_size)
+    path = user_path("dataset", name)
     if name.isidentifier() and path.exists():
         from selfsup.data.tfds_builder import is_listed
 

@@ -11,6 +11,7 @@ from selfsup.data.images import describe, to_rgb
 from selfsup.data.labels import number, split_off
 from selfsup.data.tfds_builder import download, find_builder
 from selfsup.utils.errors import InputError
+from selfsup.utils.files import user_path
 
 TESTS = ("test", "validation")
 UNLABELLED = ("unlabelled", "unlabeled", "unsupervised")
@@ -40,7 +41,8 @@ def read_tfds(name: str, data_dir: str | None, image_size: int) -> Dataset:
         InputError: there is no such dataset, it has no images, its labels are not one class per image, the
             test images have no labels, it is damaged, or it is not prepared and cannot be downloaded.
     """
-    builder = find_builder(name, data_dir)
+    folder = None if data_dir is None else str(user_path("data_dir", data_dir))
+    builder = find_builder(name, folder)
     reader = _Reader(builder, name, image_size)
     if not builder.is_prepared():
         download(builder, name)

@@ -4,7 +4,7 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +15,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", "
 """Suffixes of image files, in any case."""
 
 _HIDDEN = ("__MACOSX", "@eaDir", "Thumbs.db")
+_RUN = ".lock"
+"""The file that marks the folder of a run, whose figures and decoded images are not data."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,8 @@ class Found:
     Attributes:
         folders: folders that are not hidden.
         images: paths of files with the suffix of an image; not all need to be readable files.
-        counts: numbers of `hidden` entries, of `other` files, of `repeated` folders, and of images `outside`,
-            to which links lead out of the root.
+        counts: numbers of `hidden` entries, of `other` files, of folders of `runs`, of `repeated` folders,
+            and of images `outside`, to which links lead out of the root.
     """
 
     folders: list[Folder] = field(default_factory=list)
@@ -67,6 +69,8 @@ class Found:
 
 def list_folder(folder: Folder) -> Found:
     """Returns the folders and images in a folder, sorted by name, and counts the other entries.
+
+    Folders of runs are left out, so that a run may lie beside the images that it learns from.
 
     Raises:
         InputError: the folder cannot be read.
@@ -83,6 +87,8 @@ def list_folder(folder: Folder) -> Found:
             found.counts["hidden"] += 1
         elif not is_folder and not entry.name.lower().endswith(SUFFIXES):
             found.counts["other"] += 1
+        elif is_folder and is_run(Path(entry.path)):
+            found.counts["runs"] += 1
         else:
             outside = folder.outside
             if entry.is_symlink():
@@ -135,6 +141,13 @@ def walk_classes(folders: Iterable[Folder], above: Sequence[Folder]) -> dict[str
     for folder in folders:
         groups.setdefault(folder.name, []).append(folder)
     return {name: walk(groups[name], above) for name in sorted(groups)}
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run."""
+    with suppress(OSError):  # an unreadable folder, which is reported when it is listed
+        return (folder / _RUN).exists()
+    return False
 
 
 @contextmanager

@@ -145,7 +145,8 @@ def latest(workdir: Path, identity: Identity) -> Checkpoint | None:
     return None
 
 
-def delete(workdir: Path) -> None:
-    """Deletes all checkpoints of a run."""
-    for path in found(workdir):
-        path.unlink()
+def delete(workdir: Path, keep: int = 0) -> None:
+    """Deletes the checkpoints of a run, except the latest if it has at most `keep` bytes."""
+    for index, path in enumerate(found(workdir)):
+        if index or path.stat().st_size > keep:
+            path.unlink()

@@ -1,15 +1,15 @@
 """The recordings of a training run: `eigenspace.npz` and `log.csv`."""
 
 import csv
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 
 from selfsup import eigenspace
+from selfsup.records.moments import Moments
 from selfsup.utils.errors import InputError
-from selfsup.utils.files import replacing
 
 EIGENSPACES, LOG = "eigenspace.npz", "log.csv"
 TIMING = "timing.csv"
@@ -17,7 +17,7 @@ LOG_FIELDS = ("epoch", "loss", "embedding_std", "effective_rank", "asymmetry")
 
 
 @dataclass(frozen=True)
-class Eigenspaces:
+class Eigenspaces(Moments):
     """The eigenspaces of F and W_p at R moments of a training run, in order. D is 128.
 
     Values are NaN if they do not exist: F before training, or matrices that are no longer finite.
@@ -30,6 +30,9 @@ class Eigenspaces:
         asymmetry: asymmetry of W_p, float32 [R].
         effective_rank: effective rank of F at that moment, float32 [R]; `log.csv` has means over epochs.
     """
+
+    FILE: ClassVar[str] = EIGENSPACES
+    KIND: ClassVar[str] = "eigenspaces"
 
     epoch: np.ndarray
     correlation_eigenvalues: np.ndarray
@@ -62,32 +65,6 @@ class Eigenspaces:
         row = (epoch, eigenvalues, predictor, aligned, eigenspace.asymmetry(weight), rank)
         return cls(np.array([epoch], np.int32), *(np.array([value], np.float32) for value in row[1:]))
 
-    def __add__(self, later: "Eigenspaces") -> "Eigenspaces":
-        """Appends the moments of `later`."""
-        pairs = zip(self.arrays().values(), later.arrays().values(), strict=True)
-        return Eigenspaces(*(np.concatenate(pair) for pair in pairs))
-
-    def __len__(self) -> int:
-        return len(self.epoch)
-
-    def __getitem__(self, rows: slice | np.ndarray) -> "Eigenspaces":
-        """Selects moments by a slice, a mask or indices."""
-        return Eigenspaces(*(array[rows] for array in self.arrays().values()))
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Returns the fields by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-    def write(self, workdir: Path) -> None:
-        """Writes `eigenspace.npz`, completely or not at all.
-
-        Raises:
-            OSError: the file cannot be written.
-        """
-        arrays: dict[str, Any] = self.arrays()
-        with replacing(workdir / EIGENSPACES, "wb") as file:
-            np.savez(file, **arrays)
-
 
 def read_eigenspaces(workdir: str | Path) -> Eigenspaces:
     """Reads `eigenspace.npz` from a run's folder.
@@ -103,14 +80,7 @@ def read_eigenspaces(workdir: str | Path) -> Eigenspaces:
         >>> recorded.predictor_eigenvalues.tolist()
         [[1.0, 1.0, 1.0]]
     """
-    path = Path(workdir) / EIGENSPACES
-    if not path.is_file():
-        raise InputError(f"no {EIGENSPACES} in {workdir}; pass the folder of a run")
-    try:
-        with path.open("rb") as file, np.load(file) as arrays:  # NumPy leaves damaged files open
-            return Eigenspaces(**arrays)
-    except Exception as error:  # NumPy and zipfile raise many types on damaged files
-        raise InputError(f"{path} is not a recording of eigenspaces ({error})") from None
+    return Eigenspaces.read(workdir)
 
 
 def read_log(workdir: str | Path) -> dict[str, np.ndarray]:
@@ -127,15 +97,17 @@ def read_log(workdir: str | Path) -> dict[str, np.ndarray]:
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as workdir:
         ...     lines = [",".join(LOG_FIELDS), "1,-1.5,0.8,4.2,0.1", "2,-1.6,0.9,5.0,0.1"]
-        ...     _ = (Path(workdir) / LOG).write_text("\\n".join(lines))
+        ...     _ = (Path(workdir) / LOG).write_text("\\n".join([*lines, ""]))
         ...     log = read_log(workdir)
         >>> log["loss"].tolist()
         [-1.5, -1.6]
     """
     path = Path(workdir) / LOG
     try:
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
+        text = path.read_text(encoding="utf-8")
+        if not text.endswith("\n"):
+            raise ValueError("it is cut off")
+        rows = list(csv.DictReader(text.splitlines()))
         return {name: np.array([float(row[name]) for row in rows]) for name in LOG_FIELDS}
     except FileNotFoundError:
         raise InputError(f"no {LOG} in {workdir}; pass the folder of a run") from None

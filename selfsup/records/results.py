@@ -6,6 +6,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from selfsup.config import Config
 from selfsup.utils.errors import InputError, first_line
 from selfsup.utils.files import replacing
 
@@ -32,7 +33,8 @@ class Result:
         seconds: wall time of `load` (data, network), `compile`, `steps`, `callbacks` (log, progress),
             `records` (eigenspaces, encoder), `checkpoints`, `probe` (including features), `knn`, `other`,
             and `total`.
-        images_per_second: training speed, without the first execution, which compiles.
+        images_per_second: training speed, without the first execution, which compiles; None if there was no
+            other.
         parameters: number of trainable parameters of the online network and predictor.
         environment: backend, device, precision, versions.
         dataset: name, sizes, `mean`, `std` and `fingerprint`.
@@ -50,7 +52,7 @@ class Result:
     diverged: bool
     monitor: dict[str, float | None]
     seconds: dict[str, float]
-    images_per_second: float
+    images_per_second: float | None
     parameters: int
     environment: dict[str, Any]
     dataset: dict[str, Any]
@@ -111,11 +113,19 @@ def _from_json(record: Any) -> Result:
         raise ValueError(f"no field {min(missing)!r}")
     for name, value in record.items():
         expected = getattr(types[name], "__origin__", types[name])
-        if expected is float and isinstance(value, int):
+        if name == "images_per_second" and isinstance(value, int):
             continue
         if not isinstance(value, expected):
             raise ValueError(f"{name} is {value!r}")
     return Result(**{"schema": 1, **record})
+
+
+def is_complete(finished: Result, config: Config) -> bool:
+    """Whether a finished run has all that a config asks for; a diverged run does not continue."""
+    there = finished.config
+    evaluated = there["probe_epochs"] == config.probe_epochs
+    evaluated &= "untrained_linear" in finished.accuracy or not config.probe_untrained
+    return finished.diverged or (there["epochs"] == config.epochs and (evaluated or not finished.accuracy))
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from selfsup.config import ADDED, Config
 from selfsup.records import checkpoints
+from selfsup.records.dynamics import DYNAMICS
 from selfsup.records.evaluations import EVALUATION, EVALUATION_FIGURE
 from selfsup.records.recordings import EIGENSPACES, LOG, TIMING
 from selfsup.records.results import RESULT, write_json
@@ -23,35 +24,47 @@ IMAGES = "images"
 """Folder of decoded image files, which a resumed run reads; deleted when the run ends."""
 EIGENSPACE_FIGURE, CURVES_FIGURE = "eigenspace.png", "curves.png"
 RECORDS = (
-    RESULT, CONFIG, LOG, TIMING, EIGENSPACES, ENCODER, EIGENSPACE_FIGURE, CURVES_FIGURE,
+    RESULT, CONFIG, LOG, TIMING, EIGENSPACES, DYNAMICS, ENCODER, EIGENSPACE_FIGURE, CURVES_FIGURE,
     EVALUATION, EVALUATION_FIGURE,
 )  # fmt: skip
 """The files of a run besides its checkpoints."""
 _ASIDE = ".overwritten"
 
 
-def check_workdir(workdir: Path, config: Config) -> None:
+def check_workdir(workdir: Path, config: Config | None) -> None:
     """Checks that a folder does not belong to another run. Writes nothing.
 
+    Args:
+        workdir: the folder.
+        config: the config of the run; None if it may overwrite another, but nothing else.
+
     Raises:
-        InputError: the folder belongs to a run with another config or seed, or its config is unreadable.
+        InputError: the folder belongs to a run with another config or seed, or its config is unreadable or
+            not that of a run.
     """
     path = workdir / CONFIG
     try:
         found = json.loads(path.read_text()) if path.exists() else None
     except (OSError, ValueError):
+        if config is None:
+            return
         raise InputError(f"{path} cannot be read; choose another --workdir or delete {workdir}") from None
     if found is None:
         return
     if not isinstance(found, dict) or "method" not in found:
         raise InputError(f"{path} is not the config of a run; choose another --workdir")
-    _check_same(workdir, found, config)
+    if config is not None:
+        _check_same(workdir, found, config)
 
 
 def _check_same(workdir: Path, found: dict[str, Any], config: Config) -> None:
     wanted = {**config.settings, "seed": config.seed}
-    del wanted["dataset"]  # the same data may lie elsewhere: their fingerprint is checked when they are read
     found = {**ADDED, **found}
+    del wanted["dataset"]  # the same data may lie elsewhere: their fingerprint is checked when they are read
+    if checkpoints.found(workdir) or not (workdir / RESULT).exists():
+        del wanted["probe_epochs"]  # only the evaluation is repeated
+        if isinstance(found.get("epochs"), int) and found["epochs"] <= config.epochs:
+            del wanted["epochs"]  # the run continues
     different = [name for name, value in wanted.items() if found.get(name) != value]
     if different:
         fields = ", ".join(f"{name} {found.get(name)} there, {wanted[name]} here" for name in different)
@@ -79,8 +92,7 @@ def owned(workdir: Path, config: Config, overwrite: bool = False) -> Iterator[No
     with _lock(workdir):
         try:
             _bring_back(workdir)
-            if not overwrite:
-                check_workdir(workdir, config)
+            check_workdir(workdir, None if overwrite else config)
             sweep(workdir)
             yield
         except InputError:

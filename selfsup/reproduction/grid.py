@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from selfsup.config import Config
-from selfsup.records.results import DIVERGED, Result, read_result
+from selfsup.records.results import DIVERGED, Result, is_complete, read_result
 from selfsup.records.workdir import CONFIG, check_workdir
 from selfsup.reproduction.registry import EXPERIMENTS, SECTIONS, canonical, make_config
 from selfsup.utils.errors import InputError
@@ -34,7 +34,8 @@ class Job:
     @property
     def state(self) -> str:
         """finished, failed, interrupted or missing."""
-        if read_result(self.workdir) is not None:
+        result = read_result(self.workdir)
+        if result is not None and is_complete(result, self.config):
             return "finished"
         if (self.workdir / FAILURE).exists():
             return "failed"

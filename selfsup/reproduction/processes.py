@@ -59,7 +59,7 @@ class Processes:
         """Passes a signal on to the runs under way."""
         self._stopping = True
         for process in list(self._running.values()):
-            process.send_signal(reason.signum if isinstance(reason, Interrupted) else signal.SIGTERM)
+            _stop(process, reason.signum if isinstance(reason, Interrupted) else signal.SIGTERM)
 
     def _make(self, job: grid.Job) -> str | None:
         slot, began = self._free.get(), time.perf_counter()
@@ -75,6 +75,7 @@ class Processes:
         """Runs one job to its end. Returns None, or why it failed."""
         job.workdir.mkdir(parents=True, exist_ok=True)
         flags = [f"--experiment={job.experiment}", f"--seed={job.seed}", f"--workdir={job.workdir}"]
+        flags.append("--nokeep_checkpoint")
         command = [sys.executable, "-m", "selfsup", "run", *self.flags, *flags]
         last = ""
         with (
@@ -132,6 +133,15 @@ class _Progress:
                 f"[{done}/{self.todo}] {job.experiment}, seed {job.seed}: {outcome}, {duration(seconds)}; "
                 f"about {duration(rounds * sum(self.seconds) / done)} left"
             )
+
+
+def _stop(process: subprocess.Popen[str], signum: int) -> None:
+    """Asks a run to stop with a checkpoint."""
+    if sys.platform == "win32":  # has no signals to other processes: the run stops at the end of its input
+        assert process.stdin is not None
+        process.stdin.close()
+    else:
+        process.send_signal(signum)
 
 
 def _outcome(job: grid.Job) -> str:

@@ -52,6 +52,14 @@ _LARGE_RATES: dict[str, Any] = {"learning_rate": 0.2, "predictor_learning_rate":
 _DECAY_PREDICTOR = {**_LARGE_RATES, "predictor_weight_decay": 4e-4}
 _DECAY_NONE = {**_LARGE_RATES, "predictor_weight_decay": 0.0}
 _ONE_LAYER = ("directpred", "directcopy", "sgd")
+_HALVAGAL: dict[str, Any] = {
+    "method": "directset", "ema": False, "rho": 0.5, "learning_rate": 0.1, "weight_decay": 1e-5,
+}  # fmt: skip
+_ISOLOSS = {**_HALVAGAL, "loss": "isoloss"}
+_POWERS: dict[str, dict[str, Any]] = {
+    "root": {"eps": 0.0, "rule_options": {"alpha": 0.5}},
+    "copy": {"eps": 0.25, "rule_options": {"alpha": 1.0}},
+}
 
 _SETTINGS: dict[str, dict[str, Any]] = {
     **_TWO_LAYERS,
@@ -71,16 +79,23 @@ _SETTINGS: dict[str, dict[str, Any]] = {
         for eps in (0.0, 0.01, 0.1, 0.5)
         if (rho, eps) != (0.3, 0.1)  # the defaults
     },
+    "directset": {"method": "directset"},
+    **{f"directset_{power}_noema": {**_HALVAGAL, **options} for power, options in _POWERS.items()},
+    **{f"isoloss_{power}_noema": {**_ISOLOSS, **options} for power, options in _POWERS.items()},
 }
 
 
 @dataclass(frozen=True)
 class Section:
-    """A section of the report: its heading, the experiments of its rows in order, and their dataset."""
+    """A section of the report: its heading, the experiments of its rows in order, and their dataset.
+
+    An optional one is left out unless it is asked for, or one of its experiments has been run.
+    """
 
     title: str
     experiments: tuple[str, ...]
     dataset: str = "cifar10"
+    optional: bool = False
 
 
 SECTIONS: dict[str, Section] = {
@@ -125,6 +140,11 @@ SECTIONS: dict[str, Section] = {
         ("directpred", "directpred_freq5", "sgd"),
         "stl10",
     ),
+    "isoloss": Section(
+        "Beyond the paper: DirectSet (Wang et al. 2021) and IsoLoss (Halvagal et al. 2023)",
+        ("directset", *(f"{rule}_{power}_noema" for power in _POWERS for rule in ("directset", "isoloss"))),
+        optional=True,
+    ),
 }
 """The sections of the report that need runs, in order."""
 
@@ -137,7 +157,7 @@ def canonical(experiment: str) -> str:
 def sections_of(preset: str) -> tuple[str, ...]:
     """Returns the sections of the report that a preset fills; `quick` leaves out the weight decay study."""
     dataset = "stl10" if preset == "stl10" else "cifar10"
-    names = (name for name, section in SECTIONS.items() if section.dataset == dataset)
+    names = (name for name, s in SECTIONS.items() if s.dataset == dataset and not s.optional)
     return tuple(name for name in names if (preset, name) != ("quick", "weight_decay"))
 
 
@@ -158,7 +178,7 @@ class Published:
     source: str = ""
 
 
-_IDENTITY = ("method", "ema", "symmetric", "freq", "projector_layers")
+_IDENTITY = ("method", "ema", "symmetric", "freq", "projector_layers", "loss")
 
 
 @dataclass(frozen=True)

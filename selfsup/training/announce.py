@@ -13,6 +13,7 @@ def announce(prepared: Prepared) -> None:
     method = METHODS[config.resolved.method]
     details = [config.title, "EMA target" if config.resolved.ema else "no EMA"]
     details += ["symmetric W_p"] if config.symmetric else []
+    details += [f"{config.loss} loss"] if config.loss != "cosine" else []
     replaced = prepared.components.describe()
     network = replaced.get("backbone", f"ResNet-18 of width {config.width}")
     print(f"method   {', '.join(details)}: {method.summary}")

@@ -131,8 +131,12 @@ class EigenspaceLog(keras.callbacks.Callback):
         return self.recorded.arrays()
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Restores what `state` returned."""
-        self._recorded = Eigenspaces(**state)
+        """Restores what `state` returned, without the last recording of a run that was to be shorter."""
+        recorded = Eigenspaces(**state)
+        due = (
+            (recorded.epoch == 0) | ((recorded.epoch - 1) % self.every == 0) | (recorded.epoch == self.epochs)
+        )
+        self._recorded = recorded[due]
 
     def _write(self) -> None:
         with or_warning(f"the eigenspaces to {self.workdir}"):

@@ -7,7 +7,8 @@ from typing import Any
 
 import keras
 
-from selfsup.model import Loss, Views
+from selfsup.losses import Loss
+from selfsup.model import Views
 from selfsup.networks.backbones import Backbone
 
 

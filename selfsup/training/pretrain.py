@@ -1,10 +1,10 @@
 """The pre-training of a run, from its last checkpoint or from scratch to the last epoch."""
 
-import dataclasses
 import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import keras
@@ -21,6 +21,7 @@ from selfsup.records.checkpoints import Identity
 from selfsup.training.callbacks import EigenspaceLog, EpochLog, TensorBoardLog
 from selfsup.training.components import Components
 from selfsup.training.context import Context
+from selfsup.training.dynamics import BATCHES, DynamicsLog
 from selfsup.training.hooks import RunCallbacks, Timed
 from selfsup.training.progress import Progress
 from selfsup.training.resume import Checkpointer
@@ -62,7 +63,8 @@ class Pretrained:
         collapsed: whether the run collapsed by the rule of `selfsup.collapse`.
         diverged: whether the loss or a variable stopped being finite.
         monitor: the last row of the log, by the names in `LOG_FIELDS`.
-        images_per_second: training speed, without the first execution, which compiles.
+        images_per_second: training speed, without the first execution, which compiles; None if there was no
+            other.
     """
 
     model: SiameseModel
@@ -70,7 +72,7 @@ class Pretrained:
     collapsed: bool
     diverged: bool
     monitor: dict[str, float]
-    images_per_second: float
+    images_per_second: float | None
 
 
 def set_up(
@@ -98,8 +100,11 @@ def set_up(
     log = EpochLog(context.workdir, steps * config.batch_size)
     eigenspaces = EigenspaceLog(context.workdir, config.record_every, config.epochs)
     progress = Progress(config.epochs, steps, config.batch_size)
-    stateful: dict[str, Any] = {"log": log, "eigenspaces": eigenspaces, "progress": progress}
-    stateful["clock"] = context.clock
+    probed = _probed(config, data) if context.devices.size == 1 else []
+    longest = _longest_execution(steps)
+    dynamics = DynamicsLog(context.workdir, config.record_every, config.epochs, steps, longest, probed)
+    stateful: dict[str, Any] = {"log": log, "eigenspaces": eigenspaces, "dynamics": dynamics}
+    stateful |= {"progress": progress, "clock": context.clock}
     for index, callback in enumerate(user_callbacks):
         if hasattr(callback, "state") and hasattr(callback, "restore"):
             stateful[f"callback {index} {type(callback).__name__}"] = callback
@@ -108,7 +113,7 @@ def set_up(
     )
     timed: dict[str, list[keras.callbacks.Callback]] = {
         "callbacks": [progress, log],
-        "records": [eigenspaces],
+        "records": [eigenspaces, dynamics],
     }
     if tensorboard:
         timed["records"].append(TensorBoardLog(context.workdir, log, eigenspaces))
@@ -136,10 +141,22 @@ def _build(
         model = SiameseModel(config, stored, data.mean, data.std, **vars(components))
         # The number of steps per execution must divide an epoch and the rest of an interrupted epoch.
         limit = context.devices.longest_execution or STEPS_PER_EXECUTION
-        multiple = math.gcd(steps, done)
-        model.compile(steps_per_execution=max(d for d in range(1, limit + 1) if multiple % d == 0))
+        model.compile(steps_per_execution=_longest_execution(math.gcd(steps, done), limit))
         model.rank_every = min(model.rank_every, steps)
         return model, model.backbone.get_weights()
+
+
+def _longest_execution(steps: int, limit: int = STEPS_PER_EXECUTION) -> int:
+    """Returns the largest divisor of `steps` up to a limit."""
+    return max(d for d in range(1, limit + 1) if steps % d == 0)
+
+
+def _probed(config: Config, data: Dataset) -> list[np.ndarray]:
+    """Returns fixed batches for the recordings: indices, or images if these are not on the device."""
+    order = batches(data.training_images, config.batch_size, config.seed)
+    chosen = [indices for (indices,) in islice(order, BATCHES)]
+    stored = on_device(config.images_on, data.training_images, data.image_size)
+    return chosen if stored else [gather(data, indices) for indices in chosen]
 
 
 def pretrain(config: Config, setup: Setup, data: Dataset, context: Context) -> Pretrained:
@@ -194,7 +211,7 @@ def identity_of(config: Config, data: Dataset, components: Components | None = N
     """Returns the identity of a run. It includes backend and precision because they change the numbers."""
     replaced = components.describe() if components else {}
     return {
-        "config": dataclasses.replace(config, dataset="").fingerprint,  # wherever the data lie
+        "config": config.training,
         "seed": config.seed,
         "data": data.fingerprint,
         "backend": keras.backend.backend(),

@@ -19,12 +19,16 @@ class Pace:
 
     Attributes:
         done: completed steps of the run, including those before an interruption.
-        steps_per_second: the rate; 0 until two executions have ended.
+        before: those before an interruption.
+        steps_per_second: the rate; 0 until two executions have ended. After an interruption, the rate before
+            it until then.
+        measured: whether two executions have ended in this process.
     """
 
     def __init__(self) -> None:
-        self.done = 0
+        self.done = self.before = 0
         self.steps_per_second = 0.0
+        self.measured = False
         self._began: float | None = None
         self._first: tuple[float, int, int] | None = None
 
@@ -41,6 +45,7 @@ class Pace:
         else:
             until, done, _ = self._first
             self.steps_per_second = (self.done - done) / (now - until)
+            self.measured = True
 
     @property
     def compile_seconds(self) -> float:
@@ -76,13 +81,15 @@ class Progress(keras.callbacks.Callback):
         self._batch = 0
 
     @property
-    def images_per_second(self) -> float:
-        """Training speed, without the first execution."""
-        return self.pace.steps_per_second * self.batch_size
+    def images_per_second(self) -> float | None:
+        """Training speed, without the first execution; None if there was no other."""
+        return self.pace.steps_per_second * self.batch_size or None
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self.pace.begin()
         self._line.show("compiling the training step")
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.pace.begin()  # not earlier, so that the start of other callbacks does not count
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         self._batch = batch
@@ -101,18 +108,21 @@ class Progress(keras.callbacks.Callback):
 
     def state(self) -> dict[str, np.ndarray]:
         """Returns the completed steps and the speed for a checkpoint."""
-        return {"done": np.array(self.pace.done), "pace": np.array(self.images_per_second)}
+        return {"done": np.array(self.pace.done), "pace": np.array(self.images_per_second or 0.0)}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Restores what `state` returned."""
-        self.pace.done = int(state["done"])
+        self.pace.done = self.pace.before = int(state["done"])
         self.pace.steps_per_second = float(state["pace"]) / self.batch_size
 
     def _estimate(self) -> None:
         seconds = (self.epochs * self.steps - self.pace.done) / self.pace.steps_per_second
-        self._line.finish(
-            f"time     about {duration(seconds)} of training, estimated from the first {self.pace.done} steps"
-        )
+        pace, resumed = self.pace, self.pace.before > 0
+        source = f"the {'next' if resumed else 'first'} {pace.done - pace.before} steps"
+        if not pace.measured:
+            source = "the steps before the interruption"
+        left = "training left" if resumed else "training"
+        self._line.finish(f"time     about {duration(seconds)} of {left}, estimated from {source}")
         if seconds > LONG:
             print("         faster: --preset=lite (width 16, 10 epochs) or --preset=quick (no data needed)")
 

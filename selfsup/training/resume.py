@@ -96,7 +96,9 @@ class Checkpointer(keras.callbacks.Callback):
         current = list(variables(model).values())
         saved = list(state[_MODEL].values())  # in the same order; names of unnamed layers may differ
         same = [tuple(v.shape) for v in current] == [array.shape for array in saved]
-        if set(state) - {_METRICS} != {_MODEL, *self.stateful} or not same:
+        absent = [owner for name, owner in self.stateful.items() if name not in state]
+        known = set(state) <= {_METRICS, _MODEL, *self.stateful}
+        if not known or not same or any(owner.state() for owner in absent):  # no arrays: nothing was saved
             raise InputError(
                 f"the checkpoints in {self.workdir} were written with other variables or callbacks; resume "
                 "with the same version of selfsup and the same callbacks, or start again with --overwrite"
@@ -105,7 +107,7 @@ class Checkpointer(keras.callbacks.Callback):
             variable.assign(array)
         self._metrics = list(state.get(_METRICS, {}).values())
         for name, owner in self.stateful.items():
-            owner.restore(state[name])
+            owner.restore(state.get(name, {}))
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         if self._metrics:  # `fit` has just reset those of the interrupted epoch

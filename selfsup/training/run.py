@@ -17,10 +17,11 @@ from selfsup.backend.parallel import Devices
 from selfsup.backend.settings import check_settings
 from selfsup.config import Config
 from selfsup.data.dataset import Dataset
-from selfsup.model import Loss, Views
+from selfsup.losses import Loss
+from selfsup.model import Views
 from selfsup.networks.backbones import Backbone
 from selfsup.records import checkpoints
-from selfsup.records.results import NO_LABELS, RESULT, Result, commit, read_result
+from selfsup.records.results import NO_LABELS, RESULT, Result, commit, is_complete, read_result
 from selfsup.records.workdir import ENCODER, IMAGES, cleared, owned, write_config
 from selfsup.training.announce import announce
 from selfsup.training.components import Components, differences
@@ -33,8 +34,12 @@ from selfsup.training.pretrain import Pretrained, identity_of, pretrain, set_up
 from selfsup.training.resume import digest
 from selfsup.utils.clock import Clock
 from selfsup.utils.errors import InputError
+from selfsup.utils.files import user_path
 from selfsup.utils.interrupts import Interruption
 from selfsup.utils.streams import tolerant_output
+
+KEPT_BYTES = 500_000_000
+"""Largest checkpoint that is kept after the end of a run."""
 
 
 def run(
@@ -52,12 +57,16 @@ def run(
     augmentation: Views | None = None,
     loss: Loss | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    keep_checkpoint: bool = True,
 ) -> Result:
     """Pre-trains a siamese network, probes it and records the result.
 
-    An interrupted run resumes from its last checkpoint; of a finished run the result is only read. The run
-    writes config.json, log.csv, timing.csv, eigenspace.npz, encoder.keras, figures and, last, result.json to
-    `workdir`. During training and after a divergence the folder also holds checkpoints.
+    An interrupted run resumes from its last checkpoint; of a finished run the result is only read. From the
+    checkpoint of a finished run, more epochs continue it, to the same bits as if it had never been shorter,
+    and with other `probe_epochs` or `probe_untrained` only the evaluation is repeated.
+
+    The run writes config.json, log.csv, timing.csv, eigenspace.npz, dynamics.npz, encoder.keras, figures and,
+    last, result.json to `workdir`. During training and after a divergence the folder also holds checkpoints.
 
     Args:
         config: the settings of the run.
@@ -73,6 +82,8 @@ def run(
         backbone, augmentation, loss: see `SiameseModel`; the defaults are the paper's.
         callbacks: Keras callbacks, called after the records are written and before a checkpoint. The state of
             a callback with `state() -> dict of arrays` and `restore(state)` is saved in the checkpoints.
+        keep_checkpoint: whether to keep the last checkpoint of the finished run, if it has at most
+            `KEPT_BYTES`.
 
     Returns:
         The result, as stored in `result.json`.
@@ -84,7 +95,7 @@ def run(
     """
     if data is not None:
         config = dataclasses.replace(config, dataset=data.name, image_size=data.image_size)
-    workdir = Path(workdir or config.default_workdir)
+    workdir = config.default_workdir if workdir is None else user_path("workdir", str(workdir))
     components = Components(backbone, augmentation, loss)
     check_settings()
     keep_freed_memory()
@@ -103,16 +114,18 @@ def run(
             loaded = machines.together(lambda: data or load(config, workdir))
         if not overwrite:
             machines.share(workdir, [RESULT])
-            if (finished := _finished(workdir, loaded, components)) is not None:
+            finished = _finished(workdir, loaded, components)
+            if finished is not None and is_complete(finished, config):
                 shutil.rmtree(workdir / IMAGES, ignore_errors=True)
                 print(f"already finished in {workdir}; nothing to do")
                 return finished
+            machines.together(lambda: _check_continuable(workdir, finished, machines))
         options = RunOptions(tensorboard, checkpoint_minutes, overwrite, callbacks)
         prepared = _prepare(config, loaded, components, context, options)
         trained = pretrain(config, prepared.setup, prepared.data, context)
         weights = digest(trained.model)
         accuracy = evaluate(config, prepared.data, trained, context.clock)
-        return _record(prepared, trained, accuracy, weights)
+        return _record(prepared, trained, accuracy, weights, KEPT_BYTES if keep_checkpoint else 0)
 
 
 @dataclass(frozen=True)
@@ -143,6 +156,15 @@ def _finished(workdir: Path, data: Dataset, components: Components) -> Result | 
     return finished
 
 
+def _check_continuable(workdir: Path, finished: Result | None, machines: Machines) -> None:
+    """Raises an `InputError` if a finished run has no checkpoint from which it can be evaluated again."""
+    if finished is not None and machines.index == 0 and not checkpoints.found(workdir):
+        raise InputError(
+            f"workdir {workdir} holds a finished run without a checkpoint, which another evaluation needs; "
+            "choose another --workdir, or start again with --overwrite"
+        )
+
+
 def _prepare(
     config: Config, data: Dataset, components: Components, context: Context, options: RunOptions
 ) -> Prepared:
@@ -157,15 +179,20 @@ def _prepare(
         user_callbacks, minutes = options.callbacks, options.checkpoint_minutes
         setup = set_up(config, data, context, components, user_callbacks, options.tensorboard, minutes)
         write_config(workdir, config)
+        if setup.done < setup.steps:
+            (workdir / RESULT).unlink(missing_ok=True)  # of a run that continues
     prepared = Prepared(config, data, components, context, setup)
     announce(prepared)
     return prepared
 
 
 def _record(
-    prepared: Prepared, trained: Pretrained, accuracy: dict[str, float | None], weights: str
+    prepared: Prepared, trained: Pretrained, accuracy: dict[str, float | None], weights: str, keep: int
 ) -> Result:
-    """Writes the encoder, the figures and, last, the result. Then deletes checkpoints unless it diverged."""
+    """Writes the encoder, the figures and, last, the result. Then deletes checkpoints unless it diverged.
+
+    The last checkpoint stays if it has at most `keep` bytes.
+    """
     config, context, workdir = prepared.config, prepared.context, prepared.context.workdir
     with context.clock.phase("records"), _or_advice(workdir):
         if not trained.diverged:
@@ -184,7 +211,7 @@ def _record(
             if name != "epoch"
         },
         seconds=context.clock.total(),
-        images_per_second=round(trained.images_per_second, 1),
+        images_per_second=trained.images_per_second and round(trained.images_per_second, 1),
         parameters=prepared.parameters,
         environment=environment(context.devices.describe(), prepared.precision),
         dataset=prepared.data.describe(),
@@ -196,7 +223,7 @@ def _record(
     with _or_advice(workdir):
         result.write(workdir)
     if not trained.diverged:
-        checkpoints.delete(workdir)
+        checkpoints.delete(workdir, keep)
         shutil.rmtree(workdir / IMAGES, ignore_errors=True)
     return result
 

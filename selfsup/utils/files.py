@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from selfsup.utils.errors import InputError
+
 if sys.platform == "win32":
     import msvcrt
 else:
@@ -17,6 +19,34 @@ else:
 _LOCKED_BYTE = 2**30
 """On Windows one byte is locked, far behind what the file contains, which others may then read."""
 _TEMPORARY = re.compile(r"\.[0-9a-f]{8}~.+")
+
+
+def user_path(flag: str, text: str) -> Path:
+    """Returns the path that a user names. "~" is the home folder. Nothing needs to be there.
+
+    Args:
+        flag: name of the flag or argument, for error messages.
+        text: the path.
+
+    Raises:
+        InputError: the path is empty, or cannot be reached.
+
+    Example:
+        >>> user_path("workdir", "~/runs") == Path.home() / "runs"
+        True
+    """
+    if not text.strip():
+        raise InputError(f"{flag} is empty; name a path, or leave the flag out")
+    try:
+        path = Path(text).expanduser()
+        path.exists()
+    except OSError as error:  # a folder above it cannot be searched
+        raise InputError(
+            f"{flag} {text} cannot be used ({error.strerror}); choose another --{flag}"
+        ) from None
+    except RuntimeError:
+        raise InputError(f"{flag} {text}: there is no such home folder; check the path") from None
+    return path
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from selfsup.utils.errors import InputError
+from selfsup.utils.files import user_path
 
 
 def output_file(flag: str, text: str, suffixes: tuple[str, ...] = ()) -> Path:
@@ -24,7 +25,7 @@ def output_file(flag: str, text: str, suffixes: tuple[str, ...] = ()) -> Path:
             ...
         selfsup.utils.errors.InputError: out must be a .npz or .csv file, not 'features.txt'
     """
-    if suffixes and Path(text).suffix.lower() not in suffixes:
+    if suffixes and text.strip() and Path(text).suffix.lower() not in suffixes:
         raise InputError(f"{flag} must be a {' or '.join(suffixes)} file, not {text!r}")
     path = _real(flag, text)
     if path.is_dir():
@@ -50,19 +51,40 @@ def output_folder(flag: str, text: str) -> Path:
     return path
 
 
+def nested_folder(flag: str, text: str) -> Path:
+    """Returns the path of a folder that exists or can be created, together with those above it.
+
+    Args:
+        flag: name of the flag, for error messages.
+        text: the value of the flag. "~" is the home folder.
+
+    Raises:
+        InputError: the path is empty, a file is in its place or above it, or it cannot be written.
+    """
+    path = user_path(flag, text)
+    existing = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not existing.is_dir():
+        raise InputError(f"{flag} {path}: {existing} is not a folder; choose another --{flag}")
+    _check_writable(flag, path, os.access(existing, os.W_OK))
+    return path
+
+
 def _real(flag: str, text: str) -> Path:
-    if not text.strip():
-        raise InputError(f"{flag} is empty; name a file")
+    """Returns a path without links, in a folder that exists and can be written."""
     try:
-        path = Path(text).expanduser().resolve()
-        parent = path.parent
-        if not parent.is_dir():
-            raise InputError(f"{flag}: there is no folder {parent}; create it first")
-        writable = os.access(parent, os.W_OK) and (not path.exists() or os.access(path, os.W_OK))
+        path = user_path(flag, text).resolve()
     except (OSError, RuntimeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{flag} {text!r} cannot be used ({error}); choose another --{flag}") from None
+    parent = path.parent
+    if not parent.is_dir():
+        raise InputError(f"{flag}: there is no folder {parent}; create it first")
+    writable = os.access(parent, os.W_OK) and (not path.exists() or os.access(path, os.W_OK))
+    _check_writable(flag, path, writable)
+    return path
+
+
+def _check_writable(flag: str, path: Path, writable: bool) -> None:
     if not writable:
         raise InputError(f"cannot write {flag} {path} (Permission denied); choose another --{flag}")
-    return path

@@ -15,7 +15,8 @@ class Tolerant:
     Example:
         >>> import io
         >>> raw = io.BytesIO()
-        >>> print("caf\\u00e9", file=Tolerant(io.TextIOWrapper(raw, "ascii", write_through=True)))
+        >>> stream = io.TextIOWrapper(raw, "ascii", write_through=True)
+        >>> print("caf\\u00e9", file=Tolerant(stream))
         >>> raw.getvalue()
         b'caf?\\n'
     """

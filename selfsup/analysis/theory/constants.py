@@ -1,0 +1,69 @@
+"""The constants of the equations, and the time of a training step."""
+
+import math
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from selfsup.config import Config
+
+Array: TypeAlias = np.ndarray
+
+
+@dataclass(frozen=True)
+class Constants:
+    """The constants of the equations of Tian et al. 2021 (Lemma 1).
+
+    Time is measured such that the weights follow dW/dt = -gradient - eta W.
+
+    Attributes:
+        eta: weight decay of the projector W.
+        eta_p: weight decay of the predictor W_p in the same time; None for eta, as in the paper. It includes
+            alpha_p, because the optimizer multiplies the penalty by the predictor's rate, too.
+        alpha_p: learning rate of W_p relative to that of W.
+        beta: rate at which the target follows the online network; infinite if they are equal, without EMA.
+        dt: time of one training step.
+
+    Example:
+        >>> Constants(eta=0.1).predictor_decay
+        0.1
+    """
+
+    eta: float = 0.0
+    eta_p: float | None = None
+    alpha_p: float = 1.0
+    beta: float = math.inf
+    dt: float = 1.0
+
+    @property
+    def predictor_decay(self) -> float:
+        """Weight decay of W_p."""
+        return self.eta if self.eta_p is None else self.eta_p
+
+    @classmethod
+    def from_config(cls, config: Config) -> "Constants":
+        """Returns the constants of a run.
+
+        A step of momentum SGD takes the time learning_rate / (1 - momentum). If a rule sets W_p, alpha_p and
+        eta_p have no meaning.
+
+        Example:
+            >>> found = Constants.from_config(Config(method="byol"))
+            >>> round(found.dt, 6), round(found.beta, 6), found.alpha_p, found.eta
+            (0.3, 0.013333, 1.0, 0.0004)
+        """
+        resolved = config.resolved
+        dt = config.learning_rate / (1.0 - config.momentum)
+        alpha_p = resolved.predictor_learning_rate / config.learning_rate
+        return cls(
+            eta=config.weight_decay,
+            eta_p=alpha_p * resolved.predictor_weight_decay,
+            alpha_p=alpha_p,
+            beta=(1.0 - resolved.tau) / dt if resolved.ema else math.inf,
+            dt=dt,
+        )
+
+    def times(self, steps: Array | float) -> Array:
+        """Returns the time after numbers of training steps."""
+        return np.asarray(steps, np.float64) * self.dt

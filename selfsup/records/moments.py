@@ -1,0 +1,65 @@
+"""Records of moments of a run: arrays with one row per moment, in one `.npz` file."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from selfsup.utils.errors import InputError
+from selfsup.utils.files import replacing
+
+
+@dataclass(frozen=True)
+class Moments:
+    """R moments, in order. The fields of a subclass are arrays whose first axis is R.
+
+    Attributes:
+        FILE: name of the file in a run's folder.
+        KIND: what the file holds, for error messages.
+    """
+
+    FILE: ClassVar[str]
+    KIND: ClassVar[str]
+
+    def __add__(self, later: Self) -> Self:
+        """Appends the moments of `later`."""
+        pairs = zip(self.arrays().values(), later.arrays().values(), strict=True)
+        return type(self)(*(np.concatenate(pair) for pair in pairs))
+
+    def __len__(self) -> int:
+        return len(next(iter(self.arrays().values())))
+
+    def __getitem__(self, rows: slice | np.ndarray) -> Self:
+        """Selects moments by a slice, a mask or indices."""
+        return type(self)(*(array[rows] for array in self.arrays().values()))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Returns the fields by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def write(self, workdir: Path) -> None:
+        """Writes the file, completely or not at all.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        arrays: dict[str, Any] = self.arrays()
+        with replacing(workdir / self.FILE, "wb") as file:
+            np.savez(file, **arrays)
+
+    @classmethod
+    def read(cls, workdir: str | Path) -> Self:
+        """Reads the file from a run's folder.
+
+        Raises:
+            InputError: the file is missing or damaged.
+        """
+        path = Path(workdir) / cls.FILE
+        if not path.is_file():
+            raise InputError(f"no {cls.FILE} in {workdir}; pass the folder of a run")
+        try:
+            with path.open("rb") as file, np.load(file) as arrays:  # NumPy leaves damaged files open
+                return cls(**arrays)
+        except Exception as error:  # NumPy and zipfile raise many types on damaged files
+            raise InputError(f"{path} is not a recording of {cls.KIND} ({error})") from None

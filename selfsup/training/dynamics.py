@@ -1,0 +1,123 @@
+"""The callback that records what the theory is compared with."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from selfsup.backend.compiled import compiled
+from selfsup.methods import METHODS
+from selfsup.model import SiameseModel
+from selfsup.records.dynamics import Dynamics
+from selfsup.utils.files import or_warning
+
+MARKS = (10, 30, 100, 200)
+"""Steps at which a recording is made besides those at the ends of epochs."""
+BATCHES = 2
+"""Batches for the expectations: a recording costs their forward passes."""
+
+
+class DynamicsLog(keras.callbacks.Callback):
+    """Records `dynamics.npz`: untrained, after a few steps, and when `EigenspaceLog` records.
+
+    Args:
+        workdir: folder of the run.
+        every: epochs between two recordings.
+        epochs, steps: epochs of the run, and steps per epoch.
+        multiple: steps after which hooks are called; marks are rounded up to its multiples.
+        batches: inputs of the model for the expectations; none in runs on several devices.
+    """
+
+    def __init__(
+        self, workdir: Path, every: int, epochs: int, steps: int, multiple: int, batches: Sequence[Any]
+    ) -> None:
+        super().__init__()
+        self.workdir, self.every, self.epochs, self.steps = workdir, every, epochs, steps
+        self.marks = {-(-mark // multiple) * multiple for mark in MARKS}
+        self.batches = batches
+        self._recorded: Dynamics | None = None
+        self._forward: Callable[[Any], dict[str, np.ndarray]] | None = None
+        self._epoch = 0
+
+    @property
+    def recorded(self) -> Dynamics:
+        """The recordings so far, at least one after `on_train_begin`."""
+        assert self._recorded is not None
+        return self._recorded
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        if self._recorded is None:
+            self._recorded = self._measure(0)
+        self._write()
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        step = self._epoch * self.steps + batch + 1
+        if step in self.marks:
+            self._record(step)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if epoch % self.every == 0 or epoch + 1 == self.epochs:
+            self._record((epoch + 1) * self.steps)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Returns the recordings for a checkpoint."""
+        return self.recorded.arrays()
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Restores what `state` returned, without the last recording of a run that was to be shorter."""
+        recorded = Dynamics(**state)
+        epoch, rest = np.divmod(recorded.step, self.steps)
+        ends = (rest == 0) & (((epoch - 1) % self.every == 0) | (epoch == self.epochs))
+        self._recorded = recorded[(recorded.step == 0) | np.isin(recorded.step, list(self.marks)) | ends]
+
+    def _record(self, step: int) -> None:
+        if step > self.recorded.step[-1]:
+            self._recorded = self.recorded + self._measure(step)
+            self._write()
+
+    def _measure(self, step: int) -> Dynamics:
+        model = self.model
+        getattr(model, "jax_state_sync", lambda: None)()  # JAX updates the variables only on request
+        correlation = ops.convert_to_numpy(model.correlation) if step else None
+        self._forward = self._forward or _forward(model)
+        outputs = [self._forward(batch) for batch in self.batches]
+        return Dynamics.measure(step, model.predictor_weight(), correlation, outputs, _layers(model))
+
+    def _write(self) -> None:
+        with or_warning(f"the dynamics to {self.workdir}"):
+            self.recorded.write(self.workdir)
+
+
+def _forward(model: SiameseModel) -> Callable[[Any], dict[str, np.ndarray]]:
+    """Returns a function from a batch to z1, z2, t1 and t2 in training mode. It changes no variable.
+
+    It is compiled, because the single operations of a network take several times as long.
+    """
+
+    @compiled
+    def call(trainable: list[Any], others: list[Any], batch: Any) -> Mapping[str, Any]:
+        return model.stateless_call(trainable, others, batch, training=True)[0]
+
+    def forward(batch: Any) -> dict[str, np.ndarray]:
+        groups = (model.trainable_variables, model.non_trainable_variables)
+        trainable, others = ([v.value for v in group] for group in groups)
+        outputs = call(trainable, others, ops.convert_to_tensor(batch))
+        return {name: ops.convert_to_numpy(outputs[name]) for name in ("z1", "z2", "t1", "t2")}
+
+    return forward
+
+
+def _layers(model: SiameseModel) -> tuple[np.ndarray, np.ndarray] | None:
+    """Returns the projector's last weight and the predictor's first over sqrt(alpha_p); None with a rule."""
+    if METHODS[model.resolved.method].rule:
+        return None
+    kernels = (model.projector.layers[-1].kernel, model.predictor_kernels[0])
+    weight, first = (ops.convert_to_numpy(kernel).astype(np.float64).T for kernel in kernels)
+    alpha_p = model.resolved.predictor_learning_rate / model.config.learning_rate
+    return weight, first / np.sqrt(alpha_p)

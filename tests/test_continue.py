@@ -1,0 +1,90 @@
+"""Finished runs that are trained longer, or only evaluated again."""
+
+import numpy as np
+import pytest
+
+from selfsup.config import Config
+from selfsup.records import checkpoints
+from selfsup.records.dynamics import read_dynamics
+from selfsup.records.recordings import read_eigenspaces
+from selfsup.records.results import read_result
+from selfsup.training import run as train
+from selfsup.utils.errors import InputError
+
+pytestmark = pytest.mark.usefixtures("shallow")
+
+
+def config_of(tiny_npz, **changed):
+    fields = {
+        "width": 2, "epochs": 2, "probe_epochs": 2, "batch_size": 16, "precision": "float32",
+        "dataset": str(tiny_npz), "record_every": 2, "probe_untrained": True,
+    }  # fmt: skip
+    return Config(**{**fields, **changed})
+
+
+def records(workdir):
+    """All that two runs with the same bits have in common."""
+    result = read_result(workdir)
+    arrays = {**read_eigenspaces(workdir).arrays(), **read_dynamics(workdir).arrays()}
+    same = (result.weights, result.accuracy, result.monitor, result.config, (workdir / "log.csv").read_text())
+    return same, arrays
+
+
+def assert_same(workdir, other):
+    (ours, arrays), (theirs, expected) = records(workdir), records(other)
+    assert ours == theirs
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, expected[name], err_msg=name)
+
+
+def test_more_epochs_give_the_bits_of_a_run_that_was_never_shorter(tiny_npz, tmp_path, capsys):
+    longer = config_of(tiny_npz, epochs=4)
+    train.run(longer, tmp_path / "whole")
+    short = train.run(config_of(tiny_npz), tmp_path / "parts")
+    assert read_eigenspaces(tmp_path / "parts").epoch.tolist() == [0, 1, 2]
+    assert [int(path.stem[-9:]) for path in checkpoints.found(tmp_path / "parts")] == [12]
+    capsys.readouterr()
+    train.run(longer, tmp_path / "parts")
+    assert "resumed  after step 12 of 24" in capsys.readouterr().out
+    assert read_eigenspaces(tmp_path / "parts").epoch.tolist() == [0, 1, 3, 4]
+    assert_same(tmp_path / "parts", tmp_path / "whole")
+    assert read_result(tmp_path / "parts").weights != short.weights
+    train.run(longer, tmp_path / "parts")
+    assert "already finished" in capsys.readouterr().out
+    with pytest.raises(InputError, match="epochs 4 there, 2 here"):
+        train.run(config_of(tiny_npz), tmp_path / "parts")
+
+
+def test_another_evaluation_does_not_train(tiny_npz, tmp_path, monkeypatch):
+    first = train.run(config_of(tiny_npz, probe_untrained=False), tmp_path / "run")
+    expected = train.run(config_of(tiny_npz, probe_epochs=9), tmp_path / "other")
+    monkeypatch.setattr(train.keras.Model, "fit", lambda *_, **__: pytest.fail("trained"))
+    for changed in ({}, {"probe_epochs": 9}):
+        found = train.run(config_of(tiny_npz, **changed), tmp_path / "run")
+        assert "untrained_linear" in found.accuracy
+        assert found.weights == first.weights
+    assert found.accuracy == expected.accuracy
+    assert_same(tmp_path / "run", tmp_path / "other")
+
+
+def test_without_its_checkpoint_a_finished_run_stays_as_it_is(tiny_npz, tmp_path):
+    train.run(config_of(tiny_npz, probe_untrained=False), tmp_path, keep_checkpoint=False)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    assert not checkpoints.found(tmp_path)
+    for changed, named in (
+        ({"epochs": 4}, "epochs 2 there, 4 here"),
+        ({"probe_epochs": 3}, "probe_epochs 2 there, 3 here"),
+        ({}, "without a checkpoint"),
+    ):
+        with pytest.raises(InputError, match=named):
+            train.run(config_of(tiny_npz, **changed), tmp_path)
+    before.pop(".lock")
+    assert before == {
+        path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file() and path.name != ".lock"
+    }
+
+
+def test_only_checkpoints_up_to_a_size_are_kept(tiny_npz, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "KEPT_BYTES", 1000)
+    train.run(config_of(tiny_npz), tmp_path)
+    assert not checkpoints.found(tmp_path)
