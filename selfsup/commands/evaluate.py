@@ -1,5 +1,6 @@
 """The command `evaluate`: probes, k-NN and fine-tuning of a finished run on a share of the labels."""
 
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from selfsup.records.evaluations import EVALUATION, EVALUATION_FIGURE, Evaluatio
 from selfsup.records.results import Result, read_result
 from selfsup.records.workdir import LOCK
 from selfsup.utils.errors import InputError
-from selfsup.utils.files import locked
+from selfsup.utils.files import locked, user_path
 from selfsup.utils.interrupts import Interrupted, Interruption
 from selfsup.utils.options import Option
 from selfsup.utils.outputs import output_folder
@@ -72,6 +73,7 @@ def evaluate(values: dict[str, Any], checked: dict[str, Any], run: Result, folde
     from selfsup.backend.settings import check_settings
     from selfsup.data.load import load_dataset
 
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it takes each fine-tuning for a retracing
     check_settings()
     keep_freed_memory()
     if values["deterministic"]:
@@ -132,9 +134,15 @@ def table(title: str, summaries: Sequence[Summary]) -> str:
     images = sorted({(one.key.labels, one.key.images) for one in summaries})
     cells = {(one.key.name, one.key.labels): _cell(one) for one in summaries}
     names = list(dict.fromkeys(one.key.name for one in summaries))
-    wide = max(map(len, names))
-    rows = [" " * wide + "".join(f"{f'{share * 100:g} % ({count:,})':>20}" for share, count in images)]
-    rows += [name.ljust(wide) + "".join(f"{cells[name, share]:>20}" for share, _ in images) for name in names]
+    lines = [["", *(f"{share * 100:g} % ({count:,})" for share, count in images)]]
+    lines += [[name, *(cells[name, share] for share, _ in images)] for name in names]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    rows = [
+        "   ".join(
+            text.rjust(width) if index else text.ljust(width) for index, (text, width) in enumerate(row)
+        )
+        for row in (list(zip(line, widths, strict=True)) for line in lines)
+    ]
     seeds = max(len(one.seeds) for one in summaries)
     note = f", mean and deviation of {seeds} seeds" if seeds > 1 else ""
     return "\n  ".join([f"{title}{note}:", *rows])
@@ -152,7 +160,7 @@ def _finished(run: str | None) -> Result:
     """
     if not run:
         raise InputError(f"--run is missing: {OWN['run'][0].help}")
-    result = read_result(Path(run).expanduser())
+    result = read_result(user_path("run", run))
     if result is None:
         raise InputError(f"{run} holds no finished run; finish it by selfsup run, or check --run")
     if result.diverged:
