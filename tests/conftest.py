@@ -116,6 +116,8 @@ def fake_result(
     accuracies = {"linear": accuracy, "knn": accuracy}
     if config.projector_layers > 2:
         accuracies["linear_reused"] = None if accuracy is None else accuracy - 2
+    if config.probe_untrained:
+        accuracies["untrained_linear"] = 30.0
     sizes = {"train": 50_000, "test": 10_000, "classes": 10}
     fields = {
         "config": config.to_dict(),

@@ -15,7 +15,7 @@ from selfsup.reproduction import processes
 from selfsup.utils.errors import InputError
 
 ROOT = Path(selfsup.__file__).resolve().parents[1]
-SCRIPTS = ("run.py", "reproduce.py", "embed.py", "export_npz.py", "benchmark")
+SCRIPTS = ("run.py", "reproduce.py", "embed.py", "export_npz.py", "compare.py", "benchmark")
 
 
 def call(*arguments, **environment):

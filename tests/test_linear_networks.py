@@ -77,7 +77,7 @@ def distance(rate, given, options, views, rng):
 def test_trained_networks_tend_to_the_solution_with_order_1(name, views, record_property):
     coarse, fine = (distance(rate, *SETTINGS[name], views, np.random.default_rng(1)) for rate in RATES)
     order = np.log(coarse / fine) / np.log(RATES[0] / RATES[1])
-    record_property(f"order of convergence, {name}", round(order, 2))
+    record_property(f"order of convergence, {name}", round(float(order), 2))
     assert fine < 0.2
     assert order == pytest.approx(1, abs=0.15)
 

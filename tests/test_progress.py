@@ -21,6 +21,7 @@ def clock(monkeypatch):
 def train(shown, clock, executions, steps=5, seconds=2.0):
     """Executions of `steps` steps each; the first compiles and takes a minute."""
     shown.on_train_begin()
+    shown.on_epoch_begin(0)
     for index in range(executions):
         clock[0] += 60.0 if index == 0 else seconds
         shown.on_train_batch_begin(index * steps)

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +30,13 @@ FLAGS = (
 STEPS = 36
 DEATHS = {"first step": 3, "checkpoint": 4, "anytime": 3, "probe": 2, "records": 2}
 """Kills of each run; the moments in the order in which a run comes to them."""
-METHODS = {"tensorflow": ("directpred", "byol", "simsiam"), "jax": ("directpred",)}
+RUNS = (
+    ("tensorflow", "directpred"),
+    ("jax", "directpred"),
+    ("tensorflow", "byol"),
+    ("tensorflow", "simsiam"),
+)
+"""Backends and methods: 45 deaths on TensorFlow, a third of that on JAX."""
 
 
 class Nursery:
@@ -77,28 +82,26 @@ def assert_same(run: Path, reference: Path) -> None:
     assert ours.weights == theirs.weights
     assert ours.accuracy == theirs.accuracy
     assert (run / "log.csv").read_bytes() == (reference / "log.csv").read_bytes()
+    full = checkpoints.found(reference) if run.name == "full disk" else []  # no room for a checkpoint
     recorded = [read_eigenspaces(path).arrays() for path in (run, reference)]
     for name, array in recorded[0].items():
         np.testing.assert_array_equal(array, recorded[1][name])
-    assert sorted(p.name for p in run.iterdir()) == sorted(p.name for p in reference.iterdir())
+    names = [{p.name for p in path.iterdir()} - {p.name for p in full} for path in (run, reference)]
+    assert names[0] == names[1]
 
 
-def kill_again_and_again(folder: Path, data: Path, method: str, backend: str) -> Counter:
+def kill_again_and_again(nursery: Nursery, rng: random.Random) -> Counter:
     """Kills one run after the other in one folder, with fresh ones where one was quicker; counts deaths."""
-    folder.mkdir()
-    with Nursery(folder, data, method, backend) as nursery:
-        return _kill_again_and_again(nursery, random.Random(f"{SEED} {method} {backend}"))
-
-
-def _kill_again_and_again(nursery: Nursery, rng: random.Random) -> Counter:
     folder, died = nursery.folder, Counter()
     assert nursery.live("whole") == 0, nursery.output("whole")
     assert "resumed" not in nursery.output("whole")
     whole_log = (folder / "whole" / "log.csv").read_text()
     for moment, wanted in DEATHS.items():
+        survived = 0
         while died[moment] < wanted:
-            status = nursery.live("killed", moment, rng.random())
+            status = nursery.live("killed", moment, rng.random() * 0.5**survived)
             if status == 0:
+                survived += 1
                 assert_same(folder / "killed", folder / "whole")
                 shutil.rmtree(folder / "killed")
                 continue
@@ -114,8 +117,11 @@ def _kill_again_and_again(nursery: Nursery, rng: random.Random) -> Counter:
     assert_same(folder / "killed", folder / "whole")
     assert "Traceback" not in nursery.output("killed")
     assert ("cannot be used" in nursery.output("killed")) == (died["damaged checkpoint"] > 0)
-    while not died["overwrite"]:
-        died["overwrite"] = int(nursery.live("killed", "overwrite", rng.random(), "--overwrite") == -9)
+    for survived in itertools.count():
+        if nursery.live("killed", "overwrite", rng.random() * 0.5**survived, "--overwrite") == -9:
+            break
+        assert_same(folder / "killed", folder / "whole")
+    died["overwrite"] = 1
     assert nursery.live("killed") == 0, nursery.output("killed")
     assert_same(folder / "killed", folder / "whole")
     assert nursery.live("full disk", "full disk") == 0, nursery.output("full disk")
@@ -128,21 +134,13 @@ def _kill_again_and_again(nursery: Nursery, rng: random.Random) -> Counter:
     return died
 
 
-@pytest.mark.parametrize("backend", METHODS)
-def test_killed_runs_end_as_if_they_had_not_been(backend, tiny_npz, tmp_path, record_property):
+@pytest.mark.parametrize(("backend", "method"), RUNS)
+def test_killed_runs_end_as_if_they_had_not_been(backend, method, tiny_npz, tmp_path, record_property):
     pytest.importorskip(backend)
-    methods = METHODS[backend]
-    folders = [tmp_path / method for method in methods]
-    with ThreadPoolExecutor(2) as pool:
-        same = (itertools.repeat(tiny_npz), methods, itertools.repeat(backend))
-        counts = list(pool.map(kill_again_and_again, folders, *same))
-    moments = (*DEATHS, "overwrite")
-    deaths = {moment: sum(count[moment] for count in counts) for moment in moments}
-    damaged = sum(count["damaged checkpoint"] for count in counts)
-    figures = {"seed": SEED, **deaths, "all": sum(deaths.values()), "damaged in between": damaged}
-    record_property(f"kills on {backend}", json.dumps(figures))
-    assert all(deaths[moment] >= len(methods) * DEATHS.get(moment, 1) for moment in moments)
-    assert sum(deaths.values()) >= 14 * len(methods)
+    with Nursery(tmp_path, tiny_npz, method, backend) as nursery:
+        died = kill_again_and_again(nursery, random.Random(f"{SEED} {method} {backend}"))
+    assert died - Counter({"damaged checkpoint": 1}) == Counter({**DEATHS, "overwrite": 1})
+    record_property(f"kills on {backend}, {method}", json.dumps({"seed": SEED, **died}))
 
 
 def test_a_signal_ends_a_run_with_a_checkpoint(tiny_npz, tmp_path):

@@ -105,9 +105,9 @@ def arm(moment: str, delay: float, seconds: float) -> None:
     elif moment == "checkpoint":
         die_writing(delay, skipped=int(delay * 100) % 3)
     elif moment == "probe":
-        before(probe, "linear_probe", lambda: die_after(delay * 0.1 * seconds))
+        before(probe, "linear_probe", lambda: die_after(delay * 0.05 * seconds))
     elif moment == "records":
-        before(train, "export_encoder", lambda: die_after(delay * 0.15 * seconds))
+        before(train, "export_encoder", lambda: die_after(delay * 0.05 * seconds))
     elif moment == "overwrite":
         before(train, "cleared", lambda: die_after(delay * 0.5 * seconds))
     elif moment == "full disk":

@@ -17,7 +17,7 @@ from selfsup.config import ADDED
 from selfsup.records.recordings import Eigenspaces, read_eigenspaces, read_log
 from selfsup.records.results import Result, read_result
 from selfsup.utils.errors import InputError
-from selfsup.utils.files import replacing
+from selfsup.utils.files import replacing, user_path
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def read_runs(workdirs: Sequence[str | Path]) -> list[Run]:
     Raises:
         InputError: there are fewer than two, one is given twice, or one is not the folder of a finished run.
     """
-    paths = [Path(workdir).expanduser() for workdir in workdirs]
+    paths = [user_path("folder", str(workdir)) for workdir in workdirs]
     if len({path.resolve() for path in paths}) < len(paths):
         raise InputError("a folder is given twice; a comparison needs different runs")
     if len(paths) < 2:
