@@ -9,6 +9,7 @@ from selfsup.utils.streams import discard_unwritable, tolerant_output
 COMMANDS = {
     "run": "pre-train, probe and record one run",
     "reproduce": "make the runs behind the paper's tables and figures, then the report",
+    "evaluate": "evaluate a run by probe, k-NN and fine-tuning on some or all of the labels",
     "compare": "write a page that shows runs beside one another",
     "embed": "write the features of pictures, their neighbours, and a page with a map",
     "export": "write the encoder of a run as a Keras, SavedModel, ONNX or TFLite file",

@@ -25,7 +25,8 @@ CIFAR10_STD = (0.2470, 0.2435, 0.2616)
 CROP_TRIES = 10
 JITTERS = ("brightness", "contrast", "saturation", "hue")
 
-_COLUMNS = 2 * CROP_TRIES + 2 + 2 + len(JITTERS) + len(JITTERS) + 1
+COLUMNS = 2 * CROP_TRIES + 2 + 2 + len(JITTERS) + len(JITTERS) + 1
+"""Uniform numbers that the parameters of one image take; a blur takes two more."""
 
 
 @keras.saving.register_keras_serializable("selfsup")
@@ -181,7 +182,7 @@ def two_views(
 def _compiled(augmentation: Augmentation, shards: int) -> Any:
     """The whole augmentation as one function, compiled by XLA on TensorFlow (four times as fast)."""
     mean, std = augmentation.mean or CIFAR10_MEAN, augmentation.std or CIFAR10_STD
-    columns = _COLUMNS + 2 * (augmentation.blur > 0)
+    columns = COLUMNS + 2 * (augmentation.blur > 0)
 
     def views(images: Any, seed: Any, shard: Any) -> tuple[Any, Any]:
         batch, size = ops.shape(images)[0], images.shape[1]

@@ -22,18 +22,23 @@ def transform(pixels: Any, drawn: dict[str, Any]) -> Any:
     Returns:
         float32 [B, H, W, 3] in [0, 1].
     """
+    pixels = crop_and_flip(pixels, drawn)
+    pixels = ops.where(_per_image(drawn["jitter"], 4), _colour_jitter(pixels, drawn), pixels)
+    pixels = ops.where(_per_image(drawn["grey"], 4), grey(pixels), pixels)
+    if "blur" not in drawn:
+        return pixels
+    blurred = gaussian_blur(pixels, drawn["sigma"], kernel_size(pixels.shape[1]))
+    return ops.where(_per_image(drawn["blur"], 4), blurred, pixels)
+
+
+def crop_and_flip(pixels: Any, drawn: dict[str, Any]) -> Any:
+    """Crops and flips square images, float32 [B, H, W, 3]; a crop is resized to the whole image."""
     size = pixels.shape[1]
     rows = _bilinear(drawn["top"], drawn["height"], size)
     columns = _bilinear(drawn["left"], drawn["width"], size)
     columns = ops.where(_per_image(drawn["flip"], 3), ops.flip(columns, axis=1), columns)
     pixels = ops.einsum("bih,bhwc->biwc", rows, pixels)
-    pixels = ops.einsum("bjw,biwc->bijc", columns, pixels)
-    pixels = ops.where(_per_image(drawn["jitter"], 4), _colour_jitter(pixels, drawn), pixels)
-    pixels = ops.where(_per_image(drawn["grey"], 4), grey(pixels), pixels)
-    if "blur" not in drawn:
-        return pixels
-    blurred = gaussian_blur(pixels, drawn["sigma"], kernel_size(size))
-    return ops.where(_per_image(drawn["blur"], 4), blurred, pixels)
+    return ops.einsum("bjw,biwc->bijc", columns, pixels)
 
 
 def _per_image(values: Any, rank: int) -> Any:

@@ -153,7 +153,7 @@ def torchvisions_crop(draw):
 
 def test_statistics_of_many_draws(rng):
     count = 40_000
-    numbers = rng.uniform(size=(count, augment._COLUMNS)).astype(np.float32)
+    numbers = rng.uniform(size=(count, augment.COLUMNS)).astype(np.float32)
     drawn = {name: numpy(value) for name, value in Augmentation().parameters(numbers, 32).items()}
     draw = random.Random(0)
     reference = np.array([torchvisions_crop(draw) for _ in range(count)], float)
@@ -219,7 +219,7 @@ def test_compiled_views_equal_those_of_single_operations(rng, batch):
     coarse = rng.integers(0, 256, (batch, 4, 4, 3), np.uint8)
     images = coarse.repeat(8, axis=1).repeat(8, axis=2)
     for _ in range(4):
-        numbers = rng.uniform(size=(batch, augment._COLUMNS)).astype(np.float32)
+        numbers = rng.uniform(size=(batch, augment.COLUMNS)).astype(np.float32)
         found, expected = (
             ops.convert_to_numpy(f(ops.convert_to_tensor(images), ops.convert_to_tensor(numbers)))
             for f in (compiled(views), views)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -35,6 +37,38 @@ def test_linear_probe_equals_keras_adam_on_the_same_batches(rng):
     logits = model.predict(x_test, verbose=0)
     expected = 100 * np.mean(np.argmax(logits, 1) == y_test)
     assert probe.linear_probe(x, y, x_test, y_test, epochs, batch, seed=5) == pytest.approx(expected, abs=0.3)
+
+
+def test_tian_probe_equals_a_numpy_loop(rng):
+    x, y = blobs(rng, 256)
+    x_test, y_test = blobs(rng, 200)
+    x, x_test = 5 * x + 3, 5 * x_test + 3
+    recipe = replace(probe.TIAN, epochs=4, first_rate=0.02, last_rate=0.02, weight_decay=0.05, batch_size=64)
+    found = [accuracy() for accuracy in probe.probe_epochs(x, y, x_test, y_test, recipe, seed=3)]
+    mean, std = x.mean(0, np.float64), x.std(0, np.float64)
+    x, x_test = (x - mean) / std, (x_test - mean) / std
+    w, m, v, expected = np.zeros((11, 4)), np.zeros((11, 4)), np.zeros((11, 4)), []
+    ones, step = np.ones((len(x), 1)), 0
+    x = np.hstack([x, ones])
+    for epoch in range(4):
+        for indices in np.random.default_rng([3, epoch]).permutation(256).reshape(4, 64):
+            step += 1
+            p = np.exp(x[indices] @ w)
+            error = p / p.sum(1, keepdims=True) - np.eye(4)[y[indices]]
+            gradient = x[indices].T @ error / 64 + 0.05 * w  # coupled, of the bias, too
+            m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
+            w = w - 0.02 * (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.999**step)) + 1e-8)
+        logits = x_test @ w[:10] + w[10]
+        expected.append(100 * np.mean(np.argmax(logits, axis=1) == y_test))
+    np.testing.assert_allclose(found, expected, atol=0.51)  # one image whose classes are level
+    assert len(set(expected)) > 1
+
+
+def test_a_constant_feature_is_no_nan(rng):
+    x, y = blobs(rng, 64, spread=0.01)
+    x[:, 0] = 7
+    *_, last = probe.probe_epochs(x, y, x, y, replace(probe.TIAN, epochs=2, first_rate=0.1, last_rate=0.1))
+    assert last() == 100
 
 
 def test_knn_equals_a_loop(rng):

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from selfsup import collapse
+from selfsup.records.evaluations import Summary
 from selfsup.records.recordings import Eigenspaces
 from selfsup.utils.files import replacing
 
@@ -184,6 +185,44 @@ def training_curves(runs: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
         shown = slice(None) if len(runs) > 1 else slice(-1, None)
         figure.legend(lines[shown], labels[shown], loc="outside lower center", ncols=columns)
     return figure
+
+
+def accuracies(title: str, summaries: Sequence[Summary]) -> Figure:
+    """Draws test accuracies over the share of labels, one line per evaluation, with deviations as bars.
+
+    Args:
+        title: title of the figure.
+        summaries: means and deviations. Baselines (`untrained_...`, `supervised`) are dashed, in the colour
+            of what they are compared with.
+    """
+    shares = {one.key.labels: one.key.images for one in summaries}
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 4), layout="constrained")
+        ax = figure.subplots()
+        pairs = {name: _baseline_of(name) for name in dict.fromkeys(one.key.name for one in summaries)}
+        colours = dict(zip(dict.fromkeys(pairs.values()), PALETTE, strict=False))
+        for index, (name, pair) in enumerate(pairs.items()):
+            line = sorted((one for one in summaries if one.key.name == name), key=lambda one: one.key.labels)
+            ax.errorbar(
+                [one.key.labels * 1.015 ** (index - 2) for one in line],  # bars beside one another
+                [one.mean for one in line],
+                [one.std or 0.0 for one in line],
+                color=colours[pair], linestyle="-" if name == pair else "--",
+                marker="o", markersize=4, capsize=3, label=name,
+            )  # fmt: skip
+        ax.set_xscale("log")
+        ax.set_xticks(list(shares), [f"{share * 100:g} %\n{count:,}" for share, count in shares.items()])
+        ax.xaxis.minorticks_off()
+        ax.set_xlabel("share and number of labelled images")
+        ax.set_ylabel("test accuracy in percent")
+        ax.set_title(title)
+        figure.legend(loc="outside right upper")
+    return figure
+
+
+def _baseline_of(name: str) -> str:
+    """Returns the evaluation that a baseline is compared with; itself for an evaluation that is none."""
+    return "finetune" if name == "supervised" else name.removeprefix("untrained_")
 
 
 def _whole_numbers() -> MaxNLocator:

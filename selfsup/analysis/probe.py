@@ -1,6 +1,8 @@
 """The evaluation of a frozen network: its features, a linear probe and a weighted k-NN on them."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -10,9 +12,36 @@ from keras import ops
 from selfsup.backend.compiled import compiled
 from selfsup.backend.precision import full_precision
 
-LEARNING_RATE = (5e-2, 5e-4)  # first and last
 DECAY_POWER = 2.0
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-7
+BETA1, BETA2 = 0.9, 0.999
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a linear probe is trained.
+
+    Attributes:
+        epochs: passes over the training features, each in a new order; the last partial batch is dropped.
+        first_rate, last_rate: learning rate of Adam, which decays as a polynomial of power 2.
+        weight_decay: L2 penalty of kernel and bias, added to the gradients as PyTorch's Adam does.
+        epsilon: of Adam.
+        standardise: whether the features get mean 0 and standard deviation 1 over the training set.
+        batch_size: features per step; all features if there are fewer.
+    """
+
+    epochs: int = 100
+    first_rate: float = 5e-2
+    last_rate: float = 5e-4
+    weight_decay: float = 0.0
+    epsilon: float = 1e-7
+    standardise: bool = False
+    batch_size: int = 128
+
+
+REPORT = Recipe()
+"""Report section 4."""
+TIAN = Recipe(50, 3e-4, 3e-4, weight_decay=1e-3, epsilon=1e-8, standardise=True)
+"""Tian et al. 2021, `linear_feature_eval.py`; theirs has random initial weights and keeps the last batch."""
 
 
 def normalise(images: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
@@ -71,8 +100,7 @@ def linear_probe(
     Args:
         x_train, x_test: features, float32 [N, D].
         y_train, y_test: classes, int [N], from 0.
-        epochs: passes over the training features, each in a new order; the last partial batch is dropped.
-        batch_size: features per step; all features if there are fewer.
+        epochs, batch_size: see `Recipe`.
         seed: seed of the order.
 
     Returns:
@@ -83,29 +111,54 @@ def linear_probe(
         >>> linear_probe(x, y, x, y, epochs=5)
         100.0
     """
-    batch_size = min(batch_size, len(x_train))
+    recipe = Recipe(epochs, batch_size=batch_size)
+    *_, accuracy = probe_epochs(x_train, y_train, x_test, y_test, recipe, seed)
+    return accuracy()
+
+
+def probe_epochs(
+    x_train: np.ndarray,
+    y_train: np.ndarray,
+    x_test: np.ndarray,
+    y_test: np.ndarray,
+    recipe: Recipe,
+    seed: int = 0,
+) -> Iterator[Callable[[], float]]:
+    """Trains a linear classifier by a recipe; see `linear_probe` for the other arguments.
+
+    Yields:
+        After each epoch, a function that returns its test accuracy in percent.
+    """
+    if recipe.standardise:
+        mean, std = x_train.mean(axis=0), x_train.std(axis=0)
+        x_train, x_test = ((x - mean) / np.where(std > 0, std, 1) for x in (x_train, x_test))
+    batch_size, epochs = min(recipe.batch_size, len(x_train)), recipe.epochs
     steps = len(x_train) // batch_size
     classes = int(max(y_train.max(), y_test.max())) + 1
     features, labels = ops.convert_to_tensor(x_train, "float32"), ops.convert_to_tensor(y_train, "int32")
     shapes = ((x_train.shape[1], classes), (classes,))
     state = tuple(ops.zeros(shape, "float32") for shape in 3 * shapes)
-    epoch = compiled(_probe_epoch)
+    epoch = compiled(functools.partial(_probe_epoch, recipe))
+
+    def accuracy(state: tuple) -> float:
+        kernel, bias = (ops.convert_to_numpy(value) for value in state[:2])
+        return float(np.mean(np.argmax(x_test @ kernel + bias, axis=1) == y_test) * 100.0)
+
     for index in range(epochs):
         order = np.random.default_rng([seed, index]).permutation(len(x_train))[: steps * batch_size]
         done = np.arange(index * steps, (index + 1) * steps, dtype=np.float32)
-        rates = LEARNING_RATE[1] + (LEARNING_RATE[0] - LEARNING_RATE[1]) * (
+        rates = recipe.last_rate + (recipe.first_rate - recipe.last_rate) * (
             1.0 - done / (epochs * steps)
         ) ** np.float32(DECAY_POWER)
         correction = np.sqrt(1.0 - BETA2 ** (done + 1.0)) / (1.0 - BETA1 ** (done + 1.0))
         scaled = (rates * correction).astype(np.float32)
         batches = order.reshape(steps, batch_size).astype(np.int32)
         state = epoch(features, labels, state, *(ops.convert_to_tensor(x) for x in (batches, scaled)))
-    kernel, bias = (ops.convert_to_numpy(value) for value in state[:2])
-    return float(np.mean(np.argmax(x_test @ kernel + bias, axis=1) == y_test) * 100.0)
+        yield functools.partial(accuracy, state)
 
 
 @full_precision()
-def _probe_epoch(features: Any, labels: Any, state: tuple, batches: Any, rates: Any) -> tuple:
+def _probe_epoch(recipe: Recipe, features: Any, labels: Any, state: tuple, batches: Any, rates: Any) -> tuple:
     """Runs Adam (Kingma and Ba 2014, arXiv:1412.6980) on softmax regression over index batches [S, B]."""
 
     def step(index: Any, state: tuple) -> tuple:
@@ -115,10 +168,14 @@ def _probe_epoch(features: Any, labels: Any, state: tuple, batches: Any, rates: 
         target = ops.one_hot(ops.take(labels, indices, axis=0), bias.shape[0])
         error = (ops.softmax(ops.matmul(x, kernel) + bias) - target) / ops.cast(ops.shape(x)[0], "float32")
         gradients = (ops.matmul(ops.transpose(x), error), ops.sum(error, axis=0))
+        if recipe.weight_decay:
+            gradients = tuple(
+                g + recipe.weight_decay * value for g, value in zip(gradients, (kernel, bias), strict=True)
+            )
         means = [BETA1 * m + (1.0 - BETA1) * g for m, g in zip(moments[:2], gradients, strict=True)]
         squares = [BETA2 * v + (1.0 - BETA2) * g * g for v, g in zip(moments[2:], gradients, strict=True)]
         kernel, bias = (
-            value - rate * m / (ops.sqrt(v) + EPSILON)
+            value - rate * m / (ops.sqrt(v) + recipe.epsilon)
             for value, m, v in zip((kernel, bias), means, squares, strict=True)
         )
         return (kernel, bias, *means, *squares)

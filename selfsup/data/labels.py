@@ -1,4 +1,4 @@
-"""Labels of any form as classes that are numbered from 0, and the choice of images to test on."""
+"""Labels of any form as classes that are numbered from 0, and choices of images to test on or learn from."""
 
 import numpy as np
 
@@ -124,6 +124,32 @@ def hold_out(classes: np.ndarray, seed: int = 0) -> np.ndarray:
         count = max(round(len(members) / SHARE), int(len(members) > 1))
         chosen[np.random.default_rng([seed, label]).permutation(members)[:count]] = True
     return chosen
+
+
+def stratified(classes: np.ndarray, share: float, seed: int = 0) -> np.ndarray:
+    """Chooses a share of the images of each class at random, and at least one image of each.
+
+    The choices of one seed are nested: a larger share contains a smaller one.
+
+    Args:
+        classes: int [N], from 0; each class has at least one image.
+        share: in (0, 1].
+        seed: of the choice.
+
+    Returns:
+        The chosen images in ascending order, int64.
+
+    Example:
+        >>> classes = np.repeat([0, 1, 2], [100, 5, 1])
+        >>> np.bincount(classes[stratified(classes, share=0.3)]).tolist()
+        [30, 2, 1]
+    """
+    order = np.argsort(classes, kind="stable")
+    chosen = [
+        np.random.default_rng([seed, label]).permutation(members)[: max(1, round(share * len(members)))]
+        for label, members in enumerate(np.split(order, np.cumsum(np.bincount(classes))[:-1]))
+    ]
+    return np.sort(np.concatenate(chosen))
 
 
 def split_off(

@@ -12,6 +12,7 @@ from typing import Any
 from selfsup.config import ADDED, Config
 from selfsup.records import checkpoints
 from selfsup.records.dynamics import DYNAMICS
+from selfsup.records.evaluations import EVALUATION, EVALUATION_FIGURE
 from selfsup.records.recordings import EIGENSPACES, LOG, TIMING
 from selfsup.records.results import RESULT, write_json
 from selfsup.utils.errors import InputError
@@ -22,7 +23,10 @@ ENCODER = "encoder.keras"
 IMAGES = "images"
 """Folder of decoded image files, which a resumed run reads; deleted when the run ends."""
 EIGENSPACE_FIGURE, CURVES_FIGURE = "eigenspace.png", "curves.png"
-RECORDS = (RESULT, CONFIG, LOG, TIMING, EIGENSPACES, DYNAMICS, ENCODER, EIGENSPACE_FIGURE, CURVES_FIGURE)
+RECORDS = (
+    RESULT, CONFIG, LOG, TIMING, EIGENSPACES, DYNAMICS, ENCODER, EIGENSPACE_FIGURE, CURVES_FIGURE,
+    EVALUATION, EVALUATION_FIGURE,
+)  # fmt: skip
 """The files of a run besides its checkpoints."""
 _ASIDE = ".overwritten"
 

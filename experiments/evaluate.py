@@ -1,0 +1,11 @@
+"""Evaluates a run on some or all labels, as `selfsup evaluate` does; needs no installation."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from selfsup.commands.evaluate import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
