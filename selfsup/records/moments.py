@@ -10,6 +10,21 @@ from selfsup.utils.errors import InputError
 from selfsup.utils.files import replacing
 
 
+def is_due(epoch: Any, every: int, epochs: int) -> Any:
+    """Whether a run records after so many completed epochs: untrained, after epoch 1, every few, and last.
+
+    Args:
+        epoch: completed epochs, an int or an array.
+        every: epochs between two recordings.
+        epochs: epochs of the run.
+
+    Example:
+        >>> [epoch for epoch in range(13) if is_due(epoch, every=5, epochs=12)]
+        [0, 1, 6, 11, 12]
+    """
+    return (epoch == 0) | ((epoch - 1) % every == 0) | (epoch == epochs)
+
+
 @dataclass(frozen=True)
 class Moments:
     """R moments, in order. The fields of a subclass are arrays whose first axis is R.

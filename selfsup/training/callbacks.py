@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from selfsup import collapse, eigenspace
+from selfsup.records.moments import is_due
 from selfsup.records.recordings import LOG, LOG_FIELDS, TIMING, Eigenspaces
 from selfsup.records.workdir import TENSORBOARD
 from selfsup.utils.errors import InputError
@@ -119,7 +120,7 @@ class EigenspaceLog(keras.callbacks.Callback):
         self._write()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        if epoch % self.every == 0 or epoch + 1 == self.epochs:
+        if is_due(epoch + 1, self.every, self.epochs):
             correlation = keras.ops.convert_to_numpy(self.model.correlation)
             self._recorded = self.recorded + Eigenspaces.measure(
                 epoch + 1, self.model.predictor_weight(), correlation
@@ -133,10 +134,7 @@ class EigenspaceLog(keras.callbacks.Callback):
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Restores what `state` returned, without the last recording of a run that was to be shorter."""
         recorded = Eigenspaces(**state)
-        due = (
-            (recorded.epoch == 0) | ((recorded.epoch - 1) % self.every == 0) | (recorded.epoch == self.epochs)
-        )
-        self._recorded = recorded[due]
+        self._recorded = recorded[is_due(recorded.epoch, self.every, self.epochs)]
 
     def _write(self) -> None:
         with or_warning(f"the eigenspaces to {self.workdir}"):

@@ -12,6 +12,7 @@ from selfsup.backend.compiled import compiled
 from selfsup.methods import METHODS
 from selfsup.model import SiameseModel
 from selfsup.records.dynamics import Dynamics
+from selfsup.records.moments import is_due
 from selfsup.utils.files import or_warning
 
 MARKS = (10, 30, 100, 200)
@@ -62,7 +63,7 @@ class DynamicsLog(keras.callbacks.Callback):
             self._record(step)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        if epoch % self.every == 0 or epoch + 1 == self.epochs:
+        if is_due(epoch + 1, self.every, self.epochs):
             self._record((epoch + 1) * self.steps)
 
     def state(self) -> dict[str, np.ndarray]:
@@ -73,8 +74,8 @@ class DynamicsLog(keras.callbacks.Callback):
         """Restores what `state` returned, without the last recording of a run that was to be shorter."""
         recorded = Dynamics(**state)
         epoch, rest = np.divmod(recorded.step, self.steps)
-        ends = (rest == 0) & (((epoch - 1) % self.every == 0) | (epoch == self.epochs))
-        self._recorded = recorded[(recorded.step == 0) | np.isin(recorded.step, list(self.marks)) | ends]
+        ends = (rest == 0) & is_due(epoch, self.every, self.epochs)
+        self._recorded = recorded[np.isin(recorded.step, list(self.marks)) | ends]
 
     def _record(self, step: int) -> None:
         if step > self.recorded.step[-1]:
