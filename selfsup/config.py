@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+from selfsup.applicable import RULE_FIELDS, check_applicable
 from selfsup.methods import LOSSES, METHODS, Method
 from selfsup.resolved import DEFAULT_TAU, Resolved, resolve
 from selfsup.utils.errors import InputError
@@ -22,7 +23,7 @@ __all__ = ["METHODS", "OPTIONS", "Config", "Method", "Resolved"]
 ADDED = {
     "bn_groups": 1, "rule_options": {}, "image_size": 32, "stem": "small", "crop_min": 0.08, "flip_rate": 0.5,
     "jitter_rate": 0.8, "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "grey_rate": 0.2,
-    "blur": 0.0, "loss": "cosine",
+    "blur": 0.0, "loss": "cosine", "schedule": "constant", "warmup_epochs": 0, "tau_schedule": "constant",
 }  # fmt: skip
 """Fields that old records lack, with their value there. That value does not change the fingerprint."""
 NOT_SETTINGS = (
@@ -30,6 +31,7 @@ NOT_SETTINGS = (
     "experiment", "probe_untrained", "record_every", "deterministic",
 )  # fmt: skip
 """Fields that do not affect the expected accuracy."""
+SCHEDULES = ("constant", "cosine")
 
 
 def _setting(group: str, help: str, default: Any = None, **accepted: Any) -> Any:
@@ -74,6 +76,9 @@ class Config:
     tau: float | None = _setting(
         _METHOD, "decay of the target's moving average", shown=f"{DEFAULT_TAU}", low=0, high=1
     )
+    tau_schedule: str = _setting(
+        _METHOD, "of tau: constant, or by a cosine to 1 at the last step", "constant", choices=SCHEDULES
+    )
     spectrum: str | None = _setting(
         _METHOD, "directpred: eigenvalues of W_p by the published code, or by the report's equation 2",
         shown="normalized", choices=("normalized", "paper"),
@@ -93,7 +98,12 @@ class Config:
     bn_groups: int = _setting(
         _METHOD, "groups of a batch with separate statistics: 1, or one per device (TensorFlow)", 1, low=1
     )
-    learning_rate: float = _setting(_SGD, "learning rate of SGD, constant", 0.03, low=0, open_low=True)
+    learning_rate: float = _setting(_SGD, "learning rate of SGD", 0.03, low=0, open_low=True)
+    schedule: str = _setting(
+        _SGD, "of the learning rate: constant, or by a cosine to 0 at the last step", "constant",
+        choices=SCHEDULES,
+    )  # fmt: skip
+    warmup_epochs: int = _setting(_SGD, "epochs over which the learning rate rises linearly from 0", 0, low=0)
     predictor_learning_rate: float | None = _setting(
         _SGD, "learning rate of a trained predictor", shown="learning_rate", low=0, open_low=True
     )
@@ -158,31 +168,11 @@ class Config:
                 object.__setattr__(self, name, option.check(name, value))
         if self.method not in METHODS:
             raise InputError(f"method must be one of {', '.join(METHODS)}, not {self.method!r}")
-        if self.method == "simsiam" and self.ema:
-            raise InputError("ema: simsiam with an EMA target is byol; use method byol")
         given = {name: as_plain(value) for name, value in dict(self.rule_options).items()}
         object.__setattr__(self, "rule_options", given)
-        method = METHODS[self.method]
-        for name in given.keys() & method.rule_options.keys():
+        for name in given.keys() & METHODS[self.method].rule_options.keys():
             given[name] = rule_option(self.method, name).check(name, given[name])
-        if self.symmetric and method.rule:
-            raise InputError(f"symmetric does not apply: the W_p of {self.method} is already symmetric")
-        trained = f"{self.method} trains its predictor by gradient"
-        if not self.resolved.ema:
-            self._reject("tau", "there is no EMA target")
-        if not method.rule:
-            self._reject("freq", trained)
-        for name in {*_RULE_FIELDS, *given} - set(method.rule_options):
-            self._reject(name, f"the rule of {self.method} has no {name}" if method.rule else trained)
-        if LOSSES[self.loss].needs_rule and self.resolved.trains_predictor:
-            raise InputError(f"loss {self.loss} needs a W_p that a rule sets at every step")
-        if not self.resolved.trains_predictor:
-            for name in ("predictor_learning_rate", "predictor_weight_decay"):
-                self._reject(name, f"{self.method} sets W_p at every step")
-
-    def _reject(self, name: str, reason: str) -> None:
-        if name in self.rule_options or getattr(self, name, None) is not None:
-            raise InputError(f"{name} does not apply: {reason}; leave it out")
+        check_applicable(self)
 
     @cached_property
     def resolved(self) -> Resolved:
@@ -203,8 +193,8 @@ class Config:
         for name in ("predictor_learning_rate", "predictor_weight_decay"):
             found[name] = getattr(resolved, name) if resolved.trains_predictor else None
         found |= {"stem": resolved.stem, "blur": resolved.augmentation["blur"]}
-        found |= {name: resolved.rule_options.get(name) for name in _RULE_FIELDS}
-        found["rule_options"] = {k: v for k, v in resolved.rule_options.items() if k not in _RULE_FIELDS}
+        found |= {name: resolved.rule_options.get(name) for name in RULE_FIELDS}
+        found["rule_options"] = {k: v for k, v in resolved.rule_options.items() if k not in RULE_FIELDS}
         return found
 
     @property
@@ -215,13 +205,13 @@ class Config:
     @property
     def fingerprint(self) -> str:
         """Eight hex digits of the SHA-256 of `settings`, the same for all seeds."""
-        settings = {k: v for k, v in self.settings.items() if k not in ADDED or v != ADDED[k]}
-        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+        return _fingerprint(self.settings)
 
     @property
     def training(self) -> str:
-        """The fingerprint without the number of epochs, the evaluation, and the path of the data."""
-        return dataclasses.replace(self, epochs=1, probe_epochs=1, dataset="").fingerprint
+        """The fingerprint without evaluation, path of the data and, if more can follow, epochs."""
+        epochs = self.epochs if self.resolved.fixed_length else 1
+        return _fingerprint({**self.settings, "epochs": epochs, "probe_epochs": 1, "dataset": ""})
 
     @property
     def default_workdir(self) -> Path:
@@ -233,6 +223,11 @@ class Config:
 
     def __hash__(self) -> int:
         return hash((self.fingerprint, self.seed, self.experiment))
+
+
+def _fingerprint(settings: Mapping[str, Any]) -> str:
+    found = {k: v for k, v in settings.items() if k not in ADDED or v != ADDED[k]}
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def rule_option(method: str, name: str) -> Option:
@@ -256,4 +251,3 @@ def _options() -> dict[str, Option]:
 OPTIONS: dict[str, Option] = _options()
 """Help text, type and accepted values of each field of `Config`."""
 _DEFAULTS = {f.name: f.default for f in dataclasses.fields(Config)}
-_RULE_FIELDS = ("eps", "spectrum", "solver", "norm")

@@ -13,27 +13,29 @@ from selfsup.backend import replicas
 from selfsup.backend.devices import jit_compile
 from selfsup.backend.precision import full_precision
 from selfsup.backend.settings import check_settings
-from selfsup.backend.step import StepModel
 from selfsup.config import METHODS, Config
 from selfsup.methods import LOSSES
 from selfsup.networks.backbones import Backbone, check_images
 from selfsup.networks.heads import PROJECTION
 from selfsup.networks.siamese import build_networks
+from selfsup.networks.softmax import OnlineProbe
 from selfsup.networks.store import ImageStore
 from selfsup.optimizers import from_config
+from selfsup.saving import SavedModel
+from selfsup.schedules import cosine_tau
 from selfsup.utils.errors import InputError
 
 Views: TypeAlias = Callable[[Any, Any], tuple[Any, Any]]  # (images, seed) -> (view1, view2)
 
 
 @keras.saving.register_keras_serializable("selfsup")
-class SiameseModel(StepModel):
+class SiameseModel(SavedModel):
     """Online network, target and predictor of any method, with one training step for all methods.
 
     `fit` takes uint8 images [N, H, W, 3] and makes the two views on the device. It also takes batches of two
-    views, float32 [B, H, W, 3] each. Everything that changes during training is a variable of the model,
-    including the step count that seeds the augmentation. So the same seed and weights give the same steps,
-    and `save` and `load_model` keep the whole state.
+    views, float32 [B, H, W, 3] each, and labels, int [N], for an online probe. Everything that changes during
+    training is a variable of the model, including the step count that seeds the augmentation. So the same
+    seed and weights give the same steps, and `save` and `load_model` keep the whole state.
 
     Attributes:
         backbone, projector: the online network, with outputs h [B, D] and z [B, 128].
@@ -41,6 +43,8 @@ class SiameseModel(StepModel):
         predictor: W_p, one linear layer or an MLP.
         correlation: F, float32 [128, 128].
         steps: completed training steps, int32.
+        online_probe: a linear classifier on h that learns in the same steps and does not change them, or
+            None. Its accuracy is the metric `online_linear`.
         rank_every: steps between two samples of the effective rank, at most the steps of an epoch. The
             metrics `loss`, `embedding_std` and `effective_rank` are means over an epoch.
 
@@ -63,6 +67,8 @@ class SiameseModel(StepModel):
         backbone: Backbone | None = None,
         augmentation: Views | None = None,
         loss: losses.Loss | None = None,
+        classes: int | None = None,
+        steps_per_epoch: int | None = None,
         name: str = "siamese",
     ) -> None:
         """Builds all weights.
@@ -77,14 +83,19 @@ class SiameseModel(StepModel):
                 `keras.ops`; by default the config's.
             loss: a function `(p1, p2, t1, t2) -> scalar` of `keras.ops`, instead of the config's; see
                 `losses.of_outputs`.
+            classes: number of classes for an online probe; `fit` then needs labels, negative where unknown.
+            steps_per_epoch: training steps per epoch, for a schedule of the config.
             name: name of the model.
 
         Raises:
-            InputError: the backbone or loss does not have this form, or Keras has other global settings.
+            InputError: the backbone or loss does not have this form, Keras has other global settings, or a
+                schedule lacks `steps_per_epoch`.
         """
         check_settings()
         if loss and config.loss != Config.loss:
             raise InputError(f"loss: a function is given, and {config.loss} in the config; drop one")
+        if config.resolved.scheduled and not steps_per_epoch:
+            raise InputError("steps_per_epoch is missing, which the config's schedule needs")
         super().__init__(name=name)
         self.config, self.resolved = config, config.resolved
         self.mean, self.std = tuple(mean), tuple(std)
@@ -94,6 +105,7 @@ class SiameseModel(StepModel):
         if isinstance(self.augmentation, Augmentation):
             self.augmentation = self.augmentation.normalised_by(self.mean, self.std)
         self.pair_loss = losses.of_outputs(loss or getattr(losses, LOSSES[config.loss].function))
+        self.classes, self.steps_per_epoch = classes, steps_per_epoch
         self._given = {"augmentation": augmentation, "loss": loss}
         self._default_backbone = backbone is None
         networks = build_networks(config, backbone)
@@ -106,6 +118,7 @@ class SiameseModel(StepModel):
         self.steps = self.add_weight(
             shape=(), initializer="zeros", dtype="int32", trainable=False, name="steps"
         )
+        self.online_probe = None if classes is None else OnlineProbe(self.backbone.output_shape[-1], classes)
         self.embedding_std = monitor.SampleMean(name="embedding_std")
         self.effective_rank = monitor.SampleMean(name="effective_rank")
         self.built = True
@@ -119,29 +132,8 @@ class SiameseModel(StepModel):
         if loss is not None or kwargs.get("loss_weights") is not None:
             raise InputError("compile takes no loss; pass it to SiameseModel(config, loss=...)")
         kwargs.setdefault("jit_compile", jit_compile())
-        super().compile(optimizer or from_config(self.config), **kwargs)
+        super().compile(optimizer or from_config(self.config, self.steps_per_epoch), **kwargs)
         self.optimizer.build(self.trainable_variables)
-
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compiles a loaded model as it was before saving, with variables for the optimizer's state."""
-        arguments = keras.saving.deserialize_keras_object(config)
-        self.compile(**{name: value for name, value in arguments.items() if value is not None})
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments, serialised. Functions must be registered with Keras."""
-        given = {name: value for name, value in self._given.items() if value is not None}
-        if not self._default_backbone:
-            given["backbone"] = self.backbone
-        plain = {"config": self.config.to_dict(), "mean": self.mean, "std": self.std, "name": self.name}
-        return plain | {name: keras.saving.serialize_keras_object(value) for name, value in given.items()}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "SiameseModel":
-        """Builds the model from what `get_config` returned."""
-        config = {**config, "config": Config(**config["config"])}
-        for name in {"backbone", "augmentation", "loss"} & config.keys():
-            config[name] = keras.saving.deserialize_keras_object(config[name], custom_objects)
-        return cls(**config)
 
     @property
     def predictor_kernels(self) -> list[keras.Variable]:
@@ -167,27 +159,28 @@ class SiameseModel(StepModel):
         return self.augmentation(images, ops.stack([seed[0] + replicas.index(), seed[1]]))
 
     def call(self, inputs: Any, training: bool = False) -> dict[str, Any]:
-        """Computes projections z, predictions p and target projections t of both views.
+        """Computes features h, projections z, predictions p and target projections t of both views.
 
         Args:
             inputs: two views, float32 [B, H, W, 3] each, or a batch for `views`.
             training: whether batch norm uses the statistics of the batch, separately for each view.
 
         Returns:
-            A dict of z1, z2, p1, p2, t1 and t2, float32 [B, 128]. Without EMA t is z: the same values as
-            those of a target that equals the online network, for a quarter less work.
+            A dict of h1 and h2, [B, D], and of z1, z2, p1, p2, t1 and t2, float32 [B, 128]. Without EMA t is
+            z: the same values as those of a target that equals the online network, for a quarter less work.
         """
         view1, view2 = inputs if isinstance(inputs, (tuple, list)) else self.views(inputs)
 
-        def project(view: Any, backbone: keras.Model, projector: keras.Model) -> Any:
-            return ops.cast(projector(backbone(view, training=training), training=training), "float32")
+        def project(view: Any, backbone: keras.Model, projector: keras.Model) -> tuple[Any, Any]:
+            h = backbone(view, training=training)
+            return h, ops.cast(projector(h, training=training), "float32")
 
-        z1, z2 = (project(view, self.backbone, self.projector) for view in (view1, view2))
+        (h1, z1), (h2, z2) = (project(view, self.backbone, self.projector) for view in (view1, view2))
         t1, t2 = z1, z2
         if self.target_backbone is not None:
-            t1, t2 = (project(v, self.target_backbone, self.target_projector) for v in (view1, view2))
+            t1, t2 = (project(v, self.target_backbone, self.target_projector)[1] for v in (view1, view2))
         p1, p2 = (self.predictor(z, training=training) for z in (z1, z2))
-        return {"z1": z1, "z2": z2, "p1": p1, "p2": p2, "t1": t1, "t2": t2}
+        return {"h1": h1, "h2": h2, "z1": z1, "z2": z2, "p1": p1, "p2": p2, "t1": t1, "t2": t2}
 
     def compute_loss(
         self,
@@ -198,6 +191,8 @@ class SiameseModel(StepModel):
         training: bool = True,
     ) -> Any:
         """Computes the loss of the dict `y_pred` from `call`; while training it also updates F and `steps`.
+
+        The online probe learns from the labels `y`, int [B].
 
         If several devices share the batch, F and the metrics are those of the whole batch. The loss is
         divided by the number of devices because their gradients are summed.
@@ -210,6 +205,11 @@ class SiameseModel(StepModel):
             self._update_metrics(z1, z2, correlation)
             self.correlation.assign(correlation)
             self.steps.assign_add(1)
+            if self.online_probe and y is None:
+                raise InputError("labels are missing, which the online probe needs")
+            if self.online_probe:
+                features = ops.concatenate([y_pred["h1"], y_pred["h2"]])
+                self.online_probe.learn(features, ops.concatenate([y, y]), self.steps)
         return self.pair_loss(y_pred) / replicas.count()
 
     def _update_metrics(self, z1: Any, z2: Any, correlation: Any) -> None:
@@ -234,6 +234,8 @@ class SiameseModel(StepModel):
         if self.target_backbone is None or self.target_projector is None:
             return
         tau = self.resolved.tau
+        if self.config.tau_schedule == "cosine" and self.steps_per_epoch:
+            tau = cosine_tau(tau, self.steps - 1, self.config.epochs * self.steps_per_epoch)
         targets = (*self.target_backbone.weights, *self.target_projector.weights)
         onlines = (*self.backbone.weights, *self.projector.weights)
         for target, online in zip(targets, onlines, strict=True):

@@ -1,4 +1,4 @@
-"""SGD with a coupled L2 penalty, and a learning rate and penalty of their own for groups of weights."""
+"""SGD with a coupled L2 penalty, and with another learning rate and penalty for groups of weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,13 +9,19 @@ import keras
 from selfsup.backend import replicas
 from selfsup.config import Config
 from selfsup.networks.siamese import PREDICTOR
+from selfsup.schedules import learning_rate
 
 
 @dataclass(frozen=True)
 class Group:
-    """Learning rate (above 0) and L2 penalty of the weights whose path starts with the group's name."""
+    """Weights whose path starts with the group's name.
 
-    learning_rate: float
+    Attributes:
+        rate_ratio: their learning rate relative to the optimizer's, above 0.
+        weight_decay: their coupled L2 penalty.
+    """
+
+    rate_ratio: float
     weight_decay: float
 
 
@@ -25,10 +31,13 @@ class CoupledSGD(keras.optimizers.SGD):
 
     Keras' own `weight_decay` is decoupled (Loshchilov and Hutter 2019) and does not do what the papers
     do. Kernels and the gamma and beta of batch norms decay, biases do not (report's published code).
-    At a constant rate, a group's learning rate is the base rate with its gradients scaled.
+
+    At a constant rate the steps are PyTorch's. When the rate changes they differ: Keras keeps the rate inside
+    the velocity, v <- momentum * v - rate * g and w <- w + v, so that a new rate applies to new gradients
+    only; PyTorch multiplies the whole velocity by it.
 
     Args:
-        learning_rate: of the weights outside all groups, above 0.
+        learning_rate: of the weights outside all groups: a number above 0, or a schedule of Keras.
         momentum: in [0, 1).
         l2: coupled penalty of the weights outside all groups.
         groups: by first part of the weights' paths.
@@ -36,7 +45,7 @@ class CoupledSGD(keras.optimizers.SGD):
 
     def __init__(
         self,
-        learning_rate: float = 0.03,
+        learning_rate: Any = 0.03,
         momentum: float = 0.9,
         l2: float = 0.0,
         groups: Mapping[str, Group | Mapping[str, float]] | None = None,
@@ -49,7 +58,7 @@ class CoupledSGD(keras.optimizers.SGD):
             path: group if isinstance(group, Group) else Group(**group)
             for path, group in (groups or {}).items()
         }
-        self._base = Group(float(learning_rate), l2)
+        self._base = Group(1.0, l2)
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> Any:
         """Applies one step; `grads` and variables as `keras.optimizers.Optimizer.apply` takes them."""
@@ -64,17 +73,18 @@ class CoupledSGD(keras.optimizers.SGD):
         if group.weight_decay and not variable.path.endswith("/bias"):
             share = group.weight_decay / replicas.count()  # the devices' gradients are summed
             gradient = gradient + share * keras.ops.convert_to_tensor(variable)
-        ratio = group.learning_rate / self._base.learning_rate
-        return gradient if ratio == 1 else gradient * ratio
+        return gradient if group.rate_ratio == 1 else gradient * group.rate_ratio
 
     def get_config(self) -> dict[str, Any]:
         groups = {path: vars(group) for path, group in self.groups.items()}
         return {**super().get_config(), "l2": self.l2, "groups": groups}
 
 
-def from_config(config: Config) -> CoupledSGD:
-    """The optimizer of a run."""
+def from_config(config: Config, steps_per_epoch: int | None = None) -> CoupledSGD:
+    """Returns the optimizer of a run. Schedules need the number of training steps per epoch."""
     groups, resolved = {}, config.resolved
     if resolved.trains_predictor:
-        groups[PREDICTOR] = Group(resolved.predictor_learning_rate, resolved.predictor_weight_decay)
-    return CoupledSGD(config.learning_rate, config.momentum, config.weight_decay, groups)
+        ratio = resolved.predictor_learning_rate / config.learning_rate
+        groups[PREDICTOR] = Group(ratio, resolved.predictor_weight_decay)
+    rate = learning_rate(config, steps_per_epoch)
+    return CoupledSGD(rate, config.momentum, config.weight_decay, groups)

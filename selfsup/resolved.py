@@ -28,6 +28,8 @@ class Resolved:
         freq: the rule sets W_p every `freq` steps; 0 without a rule.
         rule_options: keyword arguments of the rule.
         predictor_learning_rate, predictor_weight_decay: of a predictor trained by gradient.
+        scheduled: whether the learning rate or tau changes during the run.
+        fixed_length: whether it does so by the number of epochs, so that a longer run has other first epochs.
         stem: "small" or "large", see `networks.resnet`.
         augmentation: strengths and rates, as keyword arguments of `Augmentation`.
     """
@@ -40,6 +42,8 @@ class Resolved:
     rule_options: Mapping[str, Any]
     predictor_learning_rate: float
     predictor_weight_decay: float
+    scheduled: bool
+    fixed_length: bool
     stem: str
     augmentation: Mapping[str, Any]
 
@@ -55,6 +59,7 @@ def resolve(config: "Config") -> Resolved:
     ema = method.ema if config.ema is None else config.ema
     large = config.image_size >= LARGE
     fields = {name: getattr(config, name, None) for name in method.rule_options}
+    fixed_length = "cosine" in (config.schedule, config.tau_schedule)
     options = {
         name: config.rule_options.get(name, default if fields[name] is None else fields[name])
         for name, default in method.rule_options.items()
@@ -70,6 +75,8 @@ def resolve(config: "Config") -> Resolved:
         predictor_weight_decay=(
             config.weight_decay if config.predictor_weight_decay is None else config.predictor_weight_decay
         ),
+        scheduled=fixed_length or config.warmup_epochs > 0,
+        fixed_length=fixed_length,
         stem=("large" if large else "small") if config.stem == "auto" else config.stem,
         augmentation={
             "crop_area": (config.crop_min, 1.0),

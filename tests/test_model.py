@@ -74,8 +74,9 @@ def test_every_method_learns(fields, views):
 def test_call_returns_both_views(views):
     model = build()
     outputs = model(views)
-    assert set(outputs) == {"z1", "z2", "p1", "p2", "t1", "t2"}
-    assert all(tuple(v.shape) == (BATCH, 128) for v in outputs.values())
+    shapes = {name: tuple(value.shape) for name, value in outputs.items()}
+    projections = dict.fromkeys(("z1", "z2", "p1", "p2", "t1", "t2"), (BATCH, 128))
+    assert shapes == projections | dict.fromkeys(("h1", "h2"), (BATCH, model.backbone.output_shape[-1]))
 
 
 def test_predictor_weight_acts_on_columns(views, rng):

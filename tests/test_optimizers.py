@@ -58,7 +58,7 @@ def test_coupled_l2_equals_momentum_sgd_by_hand(rng):
 
 def test_group_has_its_own_rate_and_penalty(rng):
     start, gradients = start_and_gradients(rng)
-    optimizer = CoupledSGD(0.1, 0.9, 0.05, {"predictor": Group(0.7, 0.2)})
+    optimizer = CoupledSGD(0.1, 0.9, 0.05, {"predictor": Group(7.0, 0.2)})
     expected = by_hand(start, gradients, [0.1, 0.1, 0.1, 0.7], [0.05, 0.05, 0.0, 0.2], 0.9)
     for a, b in zip(trained(optimizer, start, gradients), expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
@@ -78,7 +78,7 @@ def test_equals_torch(rng):
         for w, g in zip(weights, step, strict=True):
             w.grad = torch.tensor(g)
         reference.step()
-    found = trained(CoupledSGD(0.1, 0.9, 0.05, {"predictor": Group(0.7, 0.2)}), start, gradients)
+    found = trained(CoupledSGD(0.1, 0.9, 0.05, {"predictor": Group(7.0, 0.2)}), start, gradients)
     for a, b in zip(found, weights, strict=True):
         np.testing.assert_allclose(a, b.detach().numpy(), rtol=1e-4, atol=1e-5)
 
@@ -87,12 +87,12 @@ def test_from_config():
     optimizer = from_config(
         Config(method="simsiam", learning_rate=0.2, predictor_learning_rate=2.0, weight_decay=0.0)
     )
-    assert optimizer.groups == {"predictor": Group(2.0, 0.0)}
+    assert optimizer.groups == {"predictor": Group(10.0, 0.0)}
     assert optimizer.l2 == 0.0
     assert from_config(Config()).groups == {}
 
 
 def test_survives_serialisation():
-    optimizer = CoupledSGD(0.1, 0.8, 0.05, {"predictor": Group(0.7, 0.2)})
+    optimizer = CoupledSGD(0.1, 0.8, 0.05, {"predictor": Group(7.0, 0.2)})
     copy = CoupledSGD.from_config(optimizer.get_config())
     assert (copy.groups, copy.l2, copy.momentum) == (optimizer.groups, 0.05, 0.8)

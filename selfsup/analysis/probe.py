@@ -11,9 +11,9 @@ from keras import ops
 
 from selfsup.backend.compiled import compiled
 from selfsup.backend.precision import full_precision
+from selfsup.networks.softmax import BETA1, BETA2, EPSILON, adam_step
 
 DECAY_POWER = 2.0
-BETA1, BETA2 = 0.9, 0.999
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Recipe:
     first_rate: float = 5e-2
     last_rate: float = 5e-4
     weight_decay: float = 0.0
-    epsilon: float = 1e-7
+    epsilon: float = EPSILON
     standardise: bool = False
     batch_size: int = 128
 
@@ -159,26 +159,13 @@ def probe_epochs(
 
 @full_precision()
 def _probe_epoch(recipe: Recipe, features: Any, labels: Any, state: tuple, batches: Any, rates: Any) -> tuple:
-    """Runs Adam (Kingma and Ba 2014, arXiv:1412.6980) on softmax regression over index batches [S, B]."""
+    """Trains over index batches [S, B]."""
 
     def step(index: Any, state: tuple) -> tuple:
         indices, rate = batches[index], rates[index]
-        kernel, bias, *moments = state
         x = ops.take(features, indices, axis=0)
-        target = ops.one_hot(ops.take(labels, indices, axis=0), bias.shape[0])
-        error = (ops.softmax(ops.matmul(x, kernel) + bias) - target) / ops.cast(ops.shape(x)[0], "float32")
-        gradients = (ops.matmul(ops.transpose(x), error), ops.sum(error, axis=0))
-        if recipe.weight_decay:
-            gradients = tuple(
-                g + recipe.weight_decay * value for g, value in zip(gradients, (kernel, bias), strict=True)
-            )
-        means = [BETA1 * m + (1.0 - BETA1) * g for m, g in zip(moments[:2], gradients, strict=True)]
-        squares = [BETA2 * v + (1.0 - BETA2) * g * g for v, g in zip(moments[2:], gradients, strict=True)]
-        kernel, bias = (
-            value - rate * m / (ops.sqrt(v) + recipe.epsilon)
-            for value, m, v in zip((kernel, bias), means, squares, strict=True)
-        )
-        return (kernel, bias, *means, *squares)
+        targets = ops.one_hot(ops.take(labels, indices, axis=0), state[1].shape[0])
+        return adam_step(state, x, targets, rate, recipe.weight_decay, recipe.epsilon)
 
     return ops.fori_loop(0, batches.shape[0], step, state)
 

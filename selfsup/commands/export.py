@@ -113,13 +113,14 @@ def from_checkpoint(run: Path) -> "tuple[Encoder, str]":
         raise InputError(f"the encoder needs the mean of the training images, but {error}") from None
     if data.fingerprint != checkpoint.identity["data"]:
         raise InputError(f"{config.dataset} holds other images than those of the run in {run}")
-    model = SiameseModel(config, mean=data.mean, std=data.std)
+    steps = data.training_images // config.batch_size
+    model = SiameseModel(config, mean=data.mean, std=data.std, steps_per_epoch=steps)
     model.compile()
     model.backbone.set_weights(_backbone_weights(model, checkpoint, run))
     backbone = in_stock_layers(model.backbone, "backbone")
     encoder = encoder_model(backbone, data.mean, data.std, data.image_size)
     encoder.compile(jit_compile=jit_compile())
-    epoch = checkpoint.steps / (data.training_images // config.batch_size)
+    epoch = checkpoint.steps / steps
     return Encoder(encoder), f"the checkpoint of step {checkpoint.steps:,} (epoch {epoch:.1f})"
 
 

@@ -17,7 +17,8 @@ from selfsup.utils.options import Option, parse_share
 
 STATUS_DIVERGED = 3
 RUN_OPTIONS = (
-    "tensorboard", "checkpoint_minutes", "keep_checkpoint", "overwrite", "devices", "machine", "coordinator",
+    "tensorboard", "checkpoint_minutes", "keep_checkpoint", "init_from", "overwrite", "devices", "machine",
+    "coordinator",
 )  # fmt: skip
 
 ABOUT = """\
@@ -34,6 +35,7 @@ OWN = {
     "workdir": (Option("folder of the run", str, "runs/NAME-FINGERPRINT/SEED"), None),
     "checkpoint_minutes": (Option("minutes between two checkpoints inside an epoch", float, low=0), 10.0),
     "keep_checkpoint": (Option("keep the last checkpoint, up to 500 MB, to train longer later", bool), True),
+    "init_from": (Option("folder of a run whose last checkpoint has the initial weights", str), None),
     "overwrite": (Option("delete a run that the workdir holds, and start again", bool), False),
     "devices": (Option("number of devices per machine that share the batches, or all", str), "1"),
     "machine": (Option("I/N for the I-th of N machines that share the run (JAX)", str), None),

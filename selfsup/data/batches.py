@@ -68,6 +68,20 @@ def gather(data: Dataset, indices: np.ndarray) -> np.ndarray:
     return images
 
 
+def labels_of(data: Dataset, indices: np.ndarray) -> np.ndarray:
+    """Returns the classes, int32 [B], of the training images with the indices, int [B]; -1 if unlabelled.
+
+    Example:
+        >>> images, labels = np.zeros((2, 8, 8, 3), np.uint8), np.array([0, 1])
+        >>> data = Dataset("black", images, labels, images, labels, x_extra=images)
+        >>> labels_of(data, np.array([1, 2])).tolist()
+        [1, -1]
+    """
+    assert data.y_train is not None
+    known = indices < len(data.y_train)
+    return np.where(known, data.y_train[np.where(known, indices, 0)], -1).astype(np.int32)
+
+
 def ahead(make: Callable[[Given], Made], inputs: Iterator[Given], depth: int = 4) -> Iterator[Made]:
     """Yields `make(x)` for each input in order. A thread computes up to `depth` of them in advance.
 

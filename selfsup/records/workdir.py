@@ -63,11 +63,14 @@ def _check_same(workdir: Path, found: dict[str, Any], config: Config) -> None:
     del wanted["dataset"]  # the same data may lie elsewhere: their fingerprint is checked when they are read
     if checkpoints.found(workdir) or not (workdir / RESULT).exists():
         del wanted["probe_epochs"]  # only the evaluation is repeated
-        if isinstance(found.get("epochs"), int) and found["epochs"] <= config.epochs:
+        longer = isinstance(found.get("epochs"), int) and found["epochs"] <= config.epochs
+        if longer and not config.resolved.fixed_length:
             del wanted["epochs"]  # the run continues
     different = [name for name, value in wanted.items() if found.get(name) != value]
     if different:
         fields = ", ".join(f"{name} {found.get(name)} there, {wanted[name]} here" for name in different)
+        if different == ["epochs"] and config.resolved.fixed_length:
+            fields += "; under a cosine schedule a run keeps its length"
         raise InputError(
             f"workdir {workdir} holds another run ({fields}); choose another --workdir, "
             "or delete that run with --overwrite"

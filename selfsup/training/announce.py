@@ -19,7 +19,12 @@ def announce(prepared: Prepared) -> None:
     print(f"method   {', '.join(details)}: {method.summary}")
     print(f"data     {data.name}: {data.summary}{'; ' + data.note if data.note else ''}")
     print(f"network  {network}, {prepared.parameters:,} trained parameters")
-    for title, name in {"views": "augmentation", "loss": "loss"}.items():
+    for title, name in {
+        "views": "augmentation",
+        "loss": "loss",
+        "optim": "optimizer",
+        "start": "init_from",
+    }.items():
         if name in replaced:
             print(f"{title:9}{replaced[name]}")
     print(f"device   {context.devices.describe()}, {keras.backend.backend()}, {prepared.precision}")

@@ -1,6 +1,7 @@
-"""The components of a run that a user can replace: backbone, augmentation and loss."""
+"""What a user can replace in a run: backbone, augmentation, loss, optimizer and initial weights."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,15 +11,41 @@ import keras
 from selfsup.losses import Loss
 from selfsup.model import Views
 from selfsup.networks.backbones import Backbone
+from selfsup.training.initial import InitialWeights
+from selfsup.utils.errors import InputError
 
 
 @dataclass(frozen=True)
 class Components:
-    """Arguments of `SiameseModel` that replace the paper's components; None keeps the paper's."""
+    """What replaces the paper's components; None keeps the paper's.
+
+    Attributes:
+        backbone, augmentation, loss: see `SiameseModel`.
+        optimizer: a Keras optimizer that has not been used; the config's learning rate, momentum, penalties
+            and schedule then do not apply.
+        init_from: the weights of another run to start from.
+
+    Raises:
+        InputError: the optimizer was used before.
+    """
 
     backbone: Backbone | None = None
     augmentation: Views | None = None
     loss: Loss | None = None
+    optimizer: keras.optimizers.Optimizer | None = None
+    init_from: InitialWeights | None = None
+
+    def __post_init__(self) -> None:
+        if self.optimizer is None:
+            return
+        if not isinstance(self.optimizer, keras.optimizers.Optimizer):
+            raise InputError(f"optimizer must be a Keras optimizer, not {self.optimizer!r}")
+        if self.optimizer.built:
+            raise InputError("optimizer has been used before; pass a new one")
+
+    def of_model(self) -> dict[str, Any]:
+        """Returns the components that are arguments of `SiameseModel`, by name."""
+        return {"backbone": self.backbone, "augmentation": self.augmentation, "loss": self.loss}
 
     def describe(self) -> dict[str, str]:
         """Returns a description of each replaced component by name; it is part of a run's identity."""
@@ -28,6 +55,9 @@ class Components:
 def _describe(component: Any) -> str:
     if isinstance(component, keras.Model):
         return f"{component.name} {hashlib.sha256(component.to_json().encode()).hexdigest()[:8]}"
+    if isinstance(component, keras.optimizers.Optimizer):
+        settings = json.dumps(component.get_config(), sort_keys=True, default=str)
+        return f"{type(component).__name__} {hashlib.sha256(settings.encode()).hexdigest()[:8]}"
     if hasattr(component, "__qualname__"):
         return f"{component.__module__}.{component.__qualname__}"
     return repr(component)

@@ -12,7 +12,7 @@ import numpy as np
 
 from selfsup.backend.devices import resolve_precision
 from selfsup.config import Config
-from selfsup.data.batches import ahead, batches, gather
+from selfsup.data.batches import ahead, batches, gather, labels_of
 from selfsup.data.dataset import Dataset
 from selfsup.model import SiameseModel
 from selfsup.networks.store import on_device
@@ -138,10 +138,16 @@ def _build(
         stored = None
         if on_device(config.images_on, data.training_images, data.image_size):
             stored = data.x_train if data.x_extra is None else np.concatenate([data.x_train, data.x_extra])
-        model = SiameseModel(config, stored, data.mean, data.std, **vars(components))
+        model = SiameseModel(
+            config, stored, data.mean, data.std,
+            classes=data.classes or None, steps_per_epoch=steps, **components.of_model(),
+        )  # fmt: skip
         # The number of steps per execution must divide an epoch and the rest of an interrupted epoch.
         limit = context.devices.longest_execution or STEPS_PER_EXECUTION
-        model.compile(steps_per_execution=_longest_execution(math.gcd(steps, done), limit))
+        longest = _longest_execution(math.gcd(steps, done), limit)
+        model.compile(components.optimizer, steps_per_execution=longest)
+        if components.init_from:
+            components.init_from.assign(model)
         model.rank_every = min(model.rank_every, steps)
         return model, model.backbone.get_weights()
 
@@ -174,11 +180,14 @@ def pretrain(config: Config, setup: Setup, data: Dataset, context: Context) -> P
     """
     model, callbacks, steps = setup.model, setup.callbacks, setup.steps_per_epoch
 
-    def feed(epoch: int, position: int) -> Iterator[tuple[np.ndarray]]:
+    def make(indices: np.ndarray) -> tuple[np.ndarray, ...]:
+        batch = indices if model.store is not None else gather(data, indices)
+        return (batch, labels_of(data, indices)) if data.labelled else (batch,)
+
+    def feed(epoch: int, position: int) -> Iterator[tuple[np.ndarray, ...]]:
         order = batches(data.training_images, config.batch_size, config.seed, epoch, position)
         rows = (context.machines.rows(indices) for (indices,) in order)
-        inputs = rows if model.store is not None else ahead(functools.partial(gather, data), rows)
-        return ((batch,) for batch in inputs)
+        return (make(indices) for indices in rows) if model.store is not None else ahead(make, rows)
 
     epoch, position = divmod(setup.done, steps)
     whole = epoch + (position > 0)

@@ -19,7 +19,7 @@ from selfsup.utils.errors import InputError
 from selfsup.utils.files import or_warning
 from selfsup.utils.interrupts import Interruption
 
-_MODEL, _METRICS = "model", "metrics"
+_MODEL, _METRICS, _PROBE = "model", "metrics", "online_probe"
 
 
 class Stateful(Protocol):
@@ -33,10 +33,12 @@ class Stateful(Protocol):
 def variables(model: SiameseModel) -> dict[str, keras.Variable]:
     """Returns the variables that a step changes, by index and path: weights, F, step count and optimizer.
 
-    Without the metrics, they are the whole state: augmentation and order depend on seed and step count only.
+    They are all that the next steps depend on: augmentation and order follow from seed and step count. The
+    metrics and the online probe, which have no influence, are not among them.
     """
-    images = set() if model.store is None else {id(v) for v in model.store.weights}
-    own = [v for v in model.weights if id(v) not in images]
+    layers = [layer for layer in (model.store, model.online_probe) if layer is not None]
+    others = {id(v) for layer in layers for v in layer.weights}
+    own = [v for v in model.weights if id(v) not in others]
     return {f"{index:03d} {v.path}": v for index, v in enumerate([*own, *model.optimizer.variables])}
 
 
@@ -97,13 +99,18 @@ class Checkpointer(keras.callbacks.Callback):
         saved = list(state[_MODEL].values())  # in the same order; names of unnamed layers may differ
         same = [tuple(v.shape) for v in current] == [array.shape for array in saved]
         absent = [owner for name, owner in self.stateful.items() if name not in state]
-        known = set(state) <= {_METRICS, _MODEL, *self.stateful}
+        known = set(state) <= {_METRICS, _MODEL, _PROBE, *self.stateful}
+        probe = [] if model.online_probe is None else model.online_probe.state
+        learned = list(state.get(_PROBE, {}).values())
+        same &= [tuple(v.shape) for v in probe] == [array.shape for array in learned]
         if not known or not same or any(owner.state() for owner in absent):  # no arrays: nothing was saved
             raise InputError(
                 f"the checkpoints in {self.workdir} were written with other variables or callbacks; resume "
                 "with the same version of selfsup and the same callbacks, or start again with --overwrite"
             )
-        for variable, array in zip(current, saved, strict=True):
+        for variable, array in zip(
+            [*current, *probe], [*saved, *state.get(_PROBE, {}).values()], strict=True
+        ):
             variable.assign(array)
         self._metrics = list(state.get(_METRICS, {}).values())
         for name, owner in self.stateful.items():
@@ -141,7 +148,10 @@ class Checkpointer(keras.callbacks.Callback):
 
     def _save(self, metrics: list[keras.Variable]) -> None:
         getattr(self.model, "jax_state_sync", lambda: None)()  # JAX updates the variables only on request
-        state = {_MODEL: variables(self.model), _METRICS: {f"{i:03d}": v for i, v in enumerate(metrics)}}
+        probe = [] if self.model.online_probe is None else self.model.online_probe.state
+        state = {_MODEL: variables(self.model)}
+        for name, group in ((_METRICS, metrics), (_PROBE, probe)):
+            state[name] = {f"{i:03d}": v for i, v in enumerate(group)}
         arrays = {
             f"{owner}/{name}": ops.convert_to_numpy(variable)
             for owner, group in state.items()

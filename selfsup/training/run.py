@@ -28,6 +28,7 @@ from selfsup.training.components import Components, differences
 from selfsup.training.context import Context
 from selfsup.training.evaluate import evaluate
 from selfsup.training.figures import draw
+from selfsup.training.initial import InitialWeights
 from selfsup.training.loading import load
 from selfsup.training.prepared import Prepared
 from selfsup.training.pretrain import Pretrained, identity_of, pretrain, set_up
@@ -56,6 +57,8 @@ def run(
     backbone: Backbone | None = None,
     augmentation: Views | None = None,
     loss: Loss | None = None,
+    optimizer: keras.optimizers.Optimizer | None = None,
+    init_from: str | Path | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     keep_checkpoint: bool = True,
 ) -> Result:
@@ -80,6 +83,9 @@ def run(
         coordinator: HOST:PORT of machine 1, as the others reach it.
         data: images, and labels if there are any, instead of `config.dataset`.
         backbone, augmentation, loss: see `SiameseModel`; the defaults are the paper's.
+        optimizer: a new Keras optimizer, instead of SGD with the config's rates, penalties and schedule.
+        init_from: folder of another run with the same backbone and projector, whose last checkpoint has the
+            weights to start from.
         callbacks: Keras callbacks, called after the records are written and before a checkpoint. The state of
             a callback with `state() -> dict of arrays` and `restore(state)` is saved in the checkpoints.
         keep_checkpoint: whether to keep the last checkpoint of the finished run, if it has at most
@@ -96,7 +102,8 @@ def run(
     if data is not None:
         config = dataclasses.replace(config, dataset=data.name, image_size=data.image_size)
     workdir = config.default_workdir if workdir is None else user_path("workdir", str(workdir))
-    components = Components(backbone, augmentation, loss)
+    initial = None if init_from is None else InitialWeights.read(user_path("init_from", str(init_from)))
+    components = Components(backbone, augmentation, loss, optimizer, initial)
     check_settings()
     keep_freed_memory()
     if config.deterministic:

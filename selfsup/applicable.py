@@ -1,0 +1,48 @@
+"""Which settings apply together: what does not apply to a config's method is refused, not ignored."""
+
+from typing import TYPE_CHECKING
+
+from selfsup.methods import LOSSES, METHODS
+from selfsup.utils.errors import InputError
+
+if TYPE_CHECKING:
+    from selfsup.config import Config
+
+RULE_FIELDS = ("eps", "spectrum", "solver", "norm")
+"""Fields of `Config` that are options of rules."""
+
+
+def check_applicable(config: "Config") -> None:
+    """Checks that all fields given to a config apply to its method.
+
+    Raises:
+        InputError: a field does not apply.
+    """
+
+    def reject(name: str, reason: str) -> None:
+        if name in config.rule_options or getattr(config, name, None) is not None:
+            raise InputError(f"{name} does not apply: {reason}; leave it out")
+
+    method, resolved = METHODS[config.method], config.resolved
+    if config.method == "simsiam" and config.ema:
+        raise InputError("ema: simsiam with an EMA target is byol; use method byol")
+    if config.symmetric and method.rule:
+        raise InputError(f"symmetric does not apply: the W_p of {config.method} is already symmetric")
+    trained = f"{config.method} trains its predictor by gradient"
+    if not resolved.ema:
+        reject("tau", "there is no EMA target")
+        if config.tau_schedule != "constant":
+            raise InputError("tau_schedule does not apply: there is no EMA target; leave it out")
+    if not method.rule:
+        reject("freq", trained)
+    for name in {*RULE_FIELDS, *config.rule_options} - set(method.rule_options):
+        reject(name, f"the rule of {config.method} has no {name}" if method.rule else trained)
+    if LOSSES[config.loss].needs_rule and resolved.trains_predictor:
+        raise InputError(f"loss {config.loss} needs a W_p that a rule sets at every step")
+    if not resolved.trains_predictor:
+        for name in ("predictor_learning_rate", "predictor_weight_decay"):
+            reject(name, f"{config.method} sets W_p at every step")
+    if config.warmup_epochs >= config.epochs:
+        raise InputError(
+            f"warmup_epochs must be below the number of epochs ({config.epochs}), not {config.warmup_epochs}"
+        )

@@ -1,0 +1,92 @@
+"""Softmax regression: one step of Adam as a pure function, and a classifier that trains beside a network."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from selfsup.backend import replicas
+from selfsup.monitor import SampleMean
+
+BETA1, BETA2 = 0.9, 0.999
+EPSILON = 1e-7
+
+
+def adam_step(
+    state: tuple, features: Any, targets: Any, rate: Any, weight_decay: float = 0.0, epsilon: float = EPSILON
+) -> tuple:
+    """Takes a step of Adam (Kingma and Ba 2014, arXiv:1412.6980) on a linear classifier's cross-entropy.
+
+    Args:
+        state: kernel [D, K] and bias [K], then their means and their squares' means, shaped alike.
+        features: float32 [B, D].
+        targets: one-hot classes, float32 [B, K]; a row of zeros has no part in the loss.
+        rate: the learning rate times the correction of the means, a scalar.
+        weight_decay: L2 penalty of kernel and bias, added to the gradients as PyTorch's Adam does.
+        epsilon: added to the denominator.
+
+    Returns:
+        The next state.
+    """
+    kernel, bias, *moments = state
+    count = ops.maximum(ops.sum(targets), 1.0)
+    labelled = ops.sum(targets, axis=1, keepdims=True)
+    error = (ops.softmax(ops.matmul(features, kernel) + bias) * labelled - targets) / count
+    gradients = (ops.matmul(ops.transpose(features), error), ops.sum(error, axis=0))
+    if weight_decay:
+        gradients = tuple(g + weight_decay * v for g, v in zip(gradients, (kernel, bias), strict=True))
+    means = [BETA1 * m + (1.0 - BETA1) * g for m, g in zip(moments[:2], gradients, strict=True)]
+    squares = [BETA2 * v + (1.0 - BETA2) * g * g for v, g in zip(moments[2:], gradients, strict=True)]
+    kernel, bias = (
+        value - rate * m / (ops.sqrt(v) + epsilon)
+        for value, m, v in zip((kernel, bias), means, squares, strict=True)
+    )
+    return (kernel, bias, *means, *squares)
+
+
+class OnlineProbe(keras.layers.Layer):
+    """A linear classifier on the features of a network that is being trained, without influence on it.
+
+    Args:
+        features: length D of a feature vector.
+        classes: number K of classes.
+
+    Attributes:
+        accuracy: the share of correct classes, from 0 to 1, of all labelled features so far, each classified
+            before it was trained on.
+    """
+
+    RATE = 1e-3
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__(name="online_probe", trainable=False, dtype="float32")
+        shapes = {"kernel": (features, classes), "bias": (classes,)}
+        self.state = [
+            self.add_weight(shape=shape, initializer="zeros", trainable=False, name=f"{name}{moment}")
+            for moment in ("", "_mean", "_square")
+            for name, shape in shapes.items()
+        ]
+        self.accuracy = SampleMean(name="online_linear")
+        self.built = True
+
+    def learn(self, features: Any, labels: Any, step: Any) -> None:
+        """Takes one step.
+
+        Args:
+            features: float [B, D]; gradients do not flow back through them.
+            labels: classes, int [B]; negative for unlabelled features.
+            step: the number of this step, from 1, a scalar.
+        """
+        features = ops.stop_gradient(ops.cast(replicas.gather(features), "float32"))
+        labels = ops.cast(replicas.gather(labels), "int32")
+        known = ops.cast(labels >= 0, "float32")
+        kernel, bias = self.state[:2]
+        scores = ops.matmul(features, kernel) + bias
+        correct = ops.cast(ops.argmax(scores, axis=1), "int32") == labels
+        self.accuracy.update_state(ops.cast(correct, "float32"), sample_weight=known)
+        step = ops.cast(step, "float32")
+        corrected = self.RATE * ops.sqrt(1.0 - BETA2**step) / (1.0 - BETA1**step)
+        targets = ops.one_hot(labels, bias.shape[0], dtype="float32") * known[:, None]
+        new = adam_step(tuple(ops.convert_to_tensor(v) for v in self.state), features, targets, corrected)
+        for variable, value in zip(self.state, new, strict=True):
+            variable.assign(value)
