@@ -24,11 +24,12 @@ ADDED = {
     "bn_groups": 1, "rule_options": {}, "image_size": 32, "stem": "small", "crop_min": 0.08, "flip_rate": 0.5,
     "jitter_rate": 0.8, "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "grey_rate": 0.2,
     "blur": 0.0, "loss": "cosine", "schedule": "constant", "warmup_epochs": 0, "tau_schedule": "constant",
+    "evaluate_every": 0,
 }  # fmt: skip
 """Fields that old records lack, with their value there. That value does not change the fingerprint."""
 NOT_SETTINGS = (
     "seed", "data_dir", "cache_dir", "skip_broken", "images_on",
-    "experiment", "probe_untrained", "record_every", "deterministic",
+    "experiment", "probe_untrained", "record_every", "evaluate_every", "deterministic",
 )  # fmt: skip
 """Fields that do not affect the expected accuracy."""
 SCHEDULES = ("constant", "cosine")
@@ -127,6 +128,9 @@ class Config:
     )  # fmt: skip
     deterministic: bool = _setting(_RUN, "use only deterministic operations (slower on GPUs)", False)
     record_every: int = _setting(_RUN, "epochs between two recordings of the eigenspaces", 5, low=1)
+    evaluate_every: int = _setting(
+        _RUN, "epochs between two evaluations while training, from the first on (0: none)", 5, low=0
+    )
     seed: int = _setting(_RUN, "seed of weights, image order and augmentation", 0, low=0, high=2**31 - 1)
     dataset: str = _setting(
         _DATA, "a folder of images, arrays (.npz, or a folder of .npy), a TFDS name, or shapes", "cifar10"

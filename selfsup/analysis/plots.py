@@ -16,8 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from selfsup import collapse
-from selfsup.records.evaluations import Summary
-from selfsup.records.recordings import Eigenspaces
+from selfsup.records.recordings import EVALUATED, Eigenspaces
 from selfsup.utils.files import replacing
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -42,6 +41,19 @@ SPREAD = 8.0
 """The axis of W_p is logarithmic outside if the largest eigenvalue is this many times the usual size."""
 
 ROUND_NUMBERS = np.array([digit * 10.0**power for power in range(-12, 13) for digit in (1, 2, 5)])
+PANELS = {
+    "loss": ("loss", None),
+    "embedding_std": ("embedding std", collapse.STD),
+    "effective_rank": ("effective rank of $F$", collapse.RANK),
+    "asymmetry": ("asymmetry of $W_p$", None),
+    "online_linear": ("percent: probe", None),
+    "knn": ("k-NN", None),
+    "rankme": ("RankMe", None),
+    "lidar": ("LiDAR", None),
+    "view_alignment": ("distance of views", None),
+    "uniformity": ("uniformity", None),
+}
+"""Titles and thresholds of the columns of `log.csv`."""
 
 
 def eigenspaces(runs: Mapping[str, Eigenspaces]) -> Figure:
@@ -146,83 +158,55 @@ def _scale_w(ax: Axes, eigenvalues: np.ndarray) -> None:
     ax.yaxis.minorticks_off()
 
 
-def training_curves(runs: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
+def training_curves(runs: Mapping[str, Mapping[str, np.ndarray]], evaluated: bool = False) -> Figure:
     """Draws loss, embedding std, effective rank and asymmetry over the epochs, one line per run.
 
     Dotted lines mark the thresholds of `selfsup.collapse`. The effective rank is its mean over each epoch.
 
     Args:
         runs: columns of `log.csv` by title, see `recordings.read_log`.
+        evaluated: whether a second row shows the evaluations while training, if there are any.
     """
-    panels = {
-        "loss": ("loss", None),
-        "embedding_std": ("embedding std", collapse.STD),
-        "effective_rank": ("effective rank of $F$", collapse.RANK),
-        "asymmetry": ("asymmetry of $W_p$", None),
-    }
+    rows: list[list[tuple[str, ...]]] = [[("loss",), ("embedding_std",), ("effective_rank",), ("asymmetry",)]]
+    if evaluated and any(np.isfinite(log["rankme"]).any() for log in runs.values()):
+        rows.append([("online_linear", "knn"), ("rankme", "lidar"), ("view_alignment",), ("uniformity",)])
     columns = max(1, min(4, int(10 / (0.6 + 0.08 * max(map(len, runs))))))  # inches, so that names fit
+    height = 2.6 * len(rows) + 0.25 * (len(runs) // columns)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(10, 2.6 + 0.25 * (len(runs) // columns)), layout="constrained")
-        axes = figure.subplots(1, 4)
-        for ax, (name, (title, threshold)) in zip(axes, panels.items(), strict=True):
-            for index, (run, log) in enumerate(runs.items()):
-                color, line = PALETTE[index % len(PALETTE)], LINES[index // len(PALETTE) % len(LINES)]
-                ax.plot(
-                    log["epoch"], log[name], line,
-                    color=color, label=run, marker="o" if len(log["epoch"]) < 30 else "", markersize=3,
-                )  # fmt: skip
-            if threshold is not None:
-                ax.axhline(threshold, color="0.4", linestyle=":", label="collapsed below")
-            ax.set_title(title)
-            ax.set_xlabel("epoch")
-            ax.xaxis.set_major_locator(_whole_numbers())
-        for ax in axes[1:]:
-            ax.update_datalim([(1, 0)])  # keeps a margin above almost flat lines
-            ax.autoscale_view()
-            ax.set_ylim(bottom=0)
-        axes[3].set_ylim(top=max(0.1, *axes[3].get_ylim()))
-        lines, labels = axes[1].get_legend_handles_labels()
+        figure = Figure(figsize=(10, height), layout="constrained")
+        axes = figure.subplots(len(rows), 4, squeeze=False)
+        for panels, row in zip(rows, axes, strict=True):
+            for names, ax in zip(panels, row, strict=True):
+                _curves(ax, names, runs)
+        for ax in axes.flat[1:]:
+            if ax is not axes[-1, 3] or len(rows) == 1:  # uniformity is negative
+                ax.update_datalim([(1, 0)])  # keeps a margin above almost flat lines
+                ax.autoscale_view()
+                ax.set_ylim(bottom=0)
+        axes[0, 3].set_ylim(top=max(0.1, *axes[0, 3].get_ylim()))
+        lines, labels = axes[0, 1].get_legend_handles_labels()
         shown = slice(None) if len(runs) > 1 else slice(-1, None)
         figure.legend(lines[shown], labels[shown], loc="outside lower center", ncols=columns)
     return figure
 
 
-def accuracies(title: str, summaries: Sequence[Summary]) -> Figure:
-    """Draws test accuracies over the share of labels, one line per evaluation, with deviations as bars.
-
-    Args:
-        title: title of the figure.
-        summaries: means and deviations. Baselines (`untrained_...`, `supervised`) are dashed, in the colour
-            of what they are compared with.
-    """
-    shares = {one.key.labels: one.key.images for one in summaries}
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 4), layout="constrained")
-        ax = figure.subplots()
-        pairs = {name: _baseline_of(name) for name in dict.fromkeys(one.key.name for one in summaries)}
-        colours = dict(zip(dict.fromkeys(pairs.values()), PALETTE, strict=False))
-        for index, (name, pair) in enumerate(pairs.items()):
-            line = sorted((one for one in summaries if one.key.name == name), key=lambda one: one.key.labels)
-            ax.errorbar(
-                [one.key.labels * 1.015 ** (index - 2) for one in line],  # bars beside one another
-                [one.mean for one in line],
-                [one.std or 0.0 for one in line],
-                color=colours[pair], linestyle="-" if name == pair else "--",
-                marker="o", markersize=4, capsize=3, label=name,
+def _curves(ax: Axes, names: Sequence[str], runs: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """Draws columns of logs into one panel: the first with solid lines, another with dashed ones."""
+    threshold = PANELS[names[0]][1]
+    for index, (run, log) in enumerate(runs.items()):
+        color, line = PALETTE[index % len(PALETTE)], LINES[index // len(PALETTE) % len(LINES)]
+        for name in names:
+            known = np.isfinite(log[name]) if name in EVALUATED else slice(None)
+            epochs = log["epoch"][known]
+            ax.plot(
+                epochs, log[name][known], line if name == names[0] else "--",
+                color=color, label=run, marker="o" if len(epochs) < 30 else "", markersize=3,
             )  # fmt: skip
-        ax.set_xscale("log")
-        ax.set_xticks(list(shares), [f"{share * 100:g} %\n{count:,}" for share, count in shares.items()])
-        ax.xaxis.minorticks_off()
-        ax.set_xlabel("share and number of labelled images")
-        ax.set_ylabel("test accuracy in percent")
-        ax.set_title(title)
-        figure.legend(loc="outside right upper")
-    return figure
-
-
-def _baseline_of(name: str) -> str:
-    """Returns the evaluation that a baseline is compared with; itself for an evaluation that is none."""
-    return "finetune" if name == "supervised" else name.removeprefix("untrained_")
+    if threshold is not None:
+        ax.axhline(threshold, color="0.4", linestyle=":", label="collapsed below")
+    ax.set_title(", dashed: ".join(PANELS[name][0] for name in names))
+    ax.set_xlabel("epoch")
+    ax.xaxis.set_major_locator(_whole_numbers())
 
 
 def _whole_numbers() -> MaxNLocator:

@@ -67,7 +67,7 @@ def execute(values: dict[str, Any], _: dict[str, Any]) -> int:
 def evaluate(values: dict[str, Any], checked: dict[str, Any], run: Result, folder: Path) -> int:
     """Evaluates, writes and prints; returns the exit status."""
     import_train()  # reports a missing backend
-    from selfsup.analysis import evaluation, finetune, plots
+    from selfsup.analysis import evaluation, few_labels, finetune, plots
     from selfsup.analysis.encoder import load_encoder
     from selfsup.backend.devices import keep_freed_memory, make_deterministic, resolve_precision
     from selfsup.backend.settings import check_settings
@@ -105,7 +105,7 @@ def evaluate(values: dict[str, Any], checked: dict[str, Any], run: Result, folde
         found, new = evaluation.evaluate(bench, evaluations, status.show)
         status.finish(f"{len(found)} measurements, {new} of them new" if new else "all measured before")
         summaries = summarise(found)
-        figure = plots.accuracies(f"{title} on {data.name}", summaries)
+        figure = few_labels.accuracies(f"{title} on {data.name}", summaries)
         plots.save(figure, folder / Path(EVALUATION_FIGURE).stem)
     print(table(f"test accuracy of {title} on {data.name} in percent", summaries))
     print(f"{folder / EVALUATION} and {folder / EVALUATION_FIGURE}")

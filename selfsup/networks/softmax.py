@@ -52,11 +52,11 @@ class OnlineProbe(keras.layers.Layer):
         classes: number K of classes.
 
     Attributes:
-        accuracy: the share of correct classes, from 0 to 1, of all labelled features so far, each classified
-            before it was trained on.
+        accuracy: the accuracy in percent on all labelled features so far, each classified before the step
+            that learned from it.
     """
 
-    RATE = 1e-3
+    RATE = 1e-2
 
     def __init__(self, features: int, classes: int) -> None:
         super().__init__(name="online_probe", trainable=False, dtype="float32")
@@ -83,7 +83,7 @@ class OnlineProbe(keras.layers.Layer):
         kernel, bias = self.state[:2]
         scores = ops.matmul(features, kernel) + bias
         correct = ops.cast(ops.argmax(scores, axis=1), "int32") == labels
-        self.accuracy.update_state(ops.cast(correct, "float32"), sample_weight=known)
+        self.accuracy.update_state(100.0 * ops.cast(correct, "float32"), sample_weight=known)
         step = ops.cast(step, "float32")
         corrected = self.RATE * ops.sqrt(1.0 - BETA2**step) / (1.0 - BETA1**step)
         targets = ops.one_hot(labels, bias.shape[0], dtype="float32") * known[:, None]

@@ -13,7 +13,10 @@ from selfsup.utils.errors import InputError
 
 EIGENSPACES, LOG = "eigenspace.npz", "log.csv"
 TIMING = "timing.csv"
-LOG_FIELDS = ("epoch", "loss", "embedding_std", "effective_rank", "asymmetry")
+EVALUATED = ("knn", "rankme", "lidar", "view_alignment", "uniformity")
+"""Columns of `log.csv` that only some epochs have."""
+_ALWAYS = ("epoch", "loss", "embedding_std", "effective_rank", "asymmetry")
+LOG_FIELDS = (*_ALWAYS, "online_linear", *EVALUATED)
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,9 @@ def read_log(workdir: str | Path) -> dict[str, np.ndarray]:
     """Reads `log.csv` from a run's folder.
 
     Returns:
-        The columns by name, float64 [epochs] each: `epoch`, `loss`, `embedding_std`, `effective_rank` and
-        `asymmetry`.
+        The columns by name, float64 [epochs] each: `epoch`, `loss`, `embedding_std`, `effective_rank`,
+        `asymmetry`; `online_linear` and `knn` in percent; `rankme`, `lidar`, `view_alignment` and
+        `uniformity`, see `selfsup.quality`. NaN where there is no value, as in logs of older versions.
 
     Raises:
         InputError: the file is missing or damaged.
@@ -96,7 +100,8 @@ def read_log(workdir: str | Path) -> dict[str, np.ndarray]:
     Example:
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as workdir:
-        ...     lines = [",".join(LOG_FIELDS), "1,-1.5,0.8,4.2,0.1", "2,-1.6,0.9,5.0,0.1"]
+        ...     columns = "epoch,loss,embedding_std,effective_rank,asymmetry"
+        ...     lines = [columns, "1,-1.5,0.8,4.2,0.1", "2,-1.6,0.9,5.0,0.1"]
         ...     _ = (Path(workdir) / LOG).write_text("\\n".join([*lines, ""]))
         ...     log = read_log(workdir)
         >>> log["loss"].tolist()
@@ -108,7 +113,10 @@ def read_log(workdir: str | Path) -> dict[str, np.ndarray]:
         if not text.endswith("\n"):
             raise ValueError("it is cut off")
         rows = list(csv.DictReader(text.splitlines()))
-        return {name: np.array([float(row[name]) for row in rows]) for name in LOG_FIELDS}
+        columns = {name: np.full(len(rows), np.nan) for name in LOG_FIELDS}
+        for name in {*_ALWAYS, *(rows[0] if rows else ())} & set(LOG_FIELDS):
+            columns[name] = np.array([float(row[name]) for row in rows])
+        return columns
     except FileNotFoundError:
         raise InputError(f"no {LOG} in {workdir}; pass the folder of a run") from None
     except (OSError, ValueError, TypeError, KeyError) as error:

@@ -28,11 +28,10 @@ class Result:
             before training, if requested. None for a diverged run; empty without labels.
         collapsed: whether the run collapsed by the fixed rule of `selfsup.collapse`.
         diverged: whether the loss stopped being finite.
-        monitor: of the last epoch, the means of `loss`, `embedding_std` and `effective_rank`, and the last
-            `asymmetry`. None for a value that is not finite.
-        seconds: wall time of `load` (data, network), `compile`, `steps`, `callbacks` (log, progress),
-            `records` (eigenspaces, encoder), `checkpoints`, `probe` (including features), `knn`, `other`,
-            and `total`.
+        monitor: the last row of `log.csv`, without the epoch. None for a value that is not finite.
+        seconds: wall time of `load` (data, network), `compile`, `steps`, `evaluations` (while training),
+            `callbacks` (log, progress), `records` (eigenspaces, encoder), `checkpoints`, `probe` (including
+            features), `knn`, `other`, and `total`.
         images_per_second: training speed, without the first execution, which compiles; None if there was no
             other.
         parameters: number of trainable parameters of the online network and predictor.

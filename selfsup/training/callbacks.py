@@ -1,9 +1,10 @@
 """Callbacks that write the records of a run."""
 
 import csv
+import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from selfsup import collapse, eigenspace
 from selfsup.records.moments import is_due
-from selfsup.records.recordings import LOG, LOG_FIELDS, TIMING, Eigenspaces
+from selfsup.records.recordings import EVALUATED, LOG, LOG_FIELDS, TIMING, Eigenspaces
 from selfsup.records.workdir import TENSORBOARD
 from selfsup.utils.errors import InputError
 from selfsup.utils.files import or_warning, replacing
@@ -24,12 +25,18 @@ class EpochLog(keras.callbacks.Callback):
     """Writes one row per epoch to `log.csv` and `timing.csv`, and warns of a collapse.
 
     Both files are rewritten as a whole, so that they hold each epoch once, even after an interruption.
+
+    Args:
+        workdir: folder of the run.
+        images_per_epoch: images trained on in an epoch.
+        evaluated: whether the run is evaluated after a number of completed epochs.
     """
 
-    def __init__(self, workdir: Path, images_per_epoch: int) -> None:
+    def __init__(
+        self, workdir: Path, images_per_epoch: int, evaluated: Callable[[int], bool] = lambda epoch: True
+    ) -> None:
         super().__init__()
-        self.workdir = workdir
-        self.images_per_epoch = images_per_epoch
+        self.workdir, self.images_per_epoch, self.evaluated = workdir, images_per_epoch, evaluated
         self._rows: list[list[float]] = []
         self._times: list[list[float]] = []
         self._began = time.perf_counter()
@@ -59,7 +66,8 @@ class EpochLog(keras.callbacks.Callback):
         self._seconds_before = 0.0
         was_collapsed = self.collapsed
         asymmetry = eigenspace.asymmetry(self.model.predictor_weight())
-        self._rows.append([epoch + 1, *(float(logs[name]) for name in LOG_FIELDS[1:-1]), float(asymmetry)])
+        found = {**logs, "epoch": epoch + 1, "asymmetry": asymmetry}
+        self._rows.append([float(found.get(name, math.nan)) for name in LOG_FIELDS])
         self._times.append([epoch + 1, seconds, self.images_per_epoch / seconds])
         self._write()
         if self.collapsed and not was_collapsed:
@@ -81,8 +89,12 @@ class EpochLog(keras.callbacks.Callback):
         }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Restores what `state` returned."""
-        self._rows, self._times = state["rows"].tolist(), state["times"].tolist()
+        """Restores what `state` returned, without the last evaluation of a run that was to be shorter."""
+        rows = np.full((len(state["rows"]), len(LOG_FIELDS)), np.nan)
+        rows[:, : state["rows"].shape[1]] = state["rows"]  # older checkpoints have fewer columns
+        others = [not self.evaluated(int(epoch)) for epoch in rows[:, 0]]
+        rows[np.ix_(others, [LOG_FIELDS.index(name) for name in EVALUATED])] = np.nan
+        self._rows, self._times = rows.tolist(), state["times"].tolist()
         self._seconds_before = float(state["epoch_seconds"])
 
     def _write(self) -> None:
@@ -165,7 +177,8 @@ class TensorBoardLog(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         for name in LOG_FIELDS[1:]:
-            self._writer.add_scalar(f"training/{name}", self.log.row[name], epoch + 1)
+            if np.isfinite(self.log.row[name]):
+                self._writer.add_scalar(f"training/{name}", self.log.row[name], epoch + 1)
         if self.eigenspaces.recorded.epoch[-1] == epoch + 1:
             self._write_last_recording()
         self._writer.flush()

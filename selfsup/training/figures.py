@@ -11,7 +11,7 @@ def draw(title: str, workdir: Path) -> list[Path]:
     """Draws `eigenspace.png` and `curves.png` next to the records of a run, and returns their paths."""
     figures = {
         EIGENSPACE_FIGURE: plots.eigenspaces({title: read_eigenspaces(workdir)}),
-        CURVES_FIGURE: plots.training_curves({title: read_log(workdir)}),
+        CURVES_FIGURE: plots.training_curves({title: read_log(workdir)}, evaluated=True),
     }
     return [
         path for name, figure in figures.items() for path in plots.save(figure, workdir / Path(name).stem)

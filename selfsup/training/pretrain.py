@@ -22,6 +22,7 @@ from selfsup.training.callbacks import EigenspaceLog, EpochLog, TensorBoardLog
 from selfsup.training.components import Components
 from selfsup.training.context import Context
 from selfsup.training.dynamics import BATCHES, DynamicsLog
+from selfsup.training.early import EarlyEvaluation
 from selfsup.training.hooks import RunCallbacks, Timed
 from selfsup.training.progress import Progress
 from selfsup.training.resume import Checkpointer
@@ -97,7 +98,9 @@ def set_up(
     steps = data.training_images // config.batch_size
     identity = identity_of(config, data, components)
     checkpoint = checkpoints.latest(context.workdir, identity)
-    log = EpochLog(context.workdir, steps * config.batch_size)
+    every = config.evaluate_every if context.devices.size == 1 else 0
+    early = EarlyEvaluation(data, every, config.epochs, config.seed)
+    log = EpochLog(context.workdir, steps * config.batch_size, early.due)
     eigenspaces = EigenspaceLog(context.workdir, config.record_every, config.epochs)
     progress = Progress(config.epochs, steps, config.batch_size)
     probed = _probed(config, data) if context.devices.size == 1 else []
@@ -112,6 +115,7 @@ def set_up(
         context.workdir, identity, stateful, checkpoint_minutes, context.interruption, context.machines
     )
     timed: dict[str, list[keras.callbacks.Callback]] = {
+        "evaluations": [early],
         "callbacks": [progress, log],
         "records": [eigenspaces, dynamics],
     }

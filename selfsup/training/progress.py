@@ -57,7 +57,7 @@ class Pace:
 
 
 class Progress(keras.callbacks.Callback):
-    """Shows epoch, loss, embedding std, effective rank and time left.
+    """Shows epoch, loss, embedding std, effective rank, accuracies of probe and k-NN, and time left.
 
     On a terminal it is a progress bar, in a log file one line per epoch. Values are means over the epoch.
 
@@ -132,13 +132,15 @@ class Progress(keras.callbacks.Callback):
         rate, left = self.pace.steps_per_second, self.epochs * self.steps - self.pace.done
         return fit_pieces(
             [
-                (7, f"epoch {epoch + 1}/{self.epochs}"),
+                (9, f"epoch {epoch + 1}/{self.epochs}"),
                 (1, f"[{'=' * filled}{'.' * (self.WIDTH - filled)}]"),
-                (6, f"loss {float(logs['loss']):.3f}"),
+                (8, f"loss {float(logs['loss']):.3f}"),
                 (3, f"std {float(logs['embedding_std']):.2f}"),
-                (4, f"rank {float(logs['effective_rank']):.1f}"),
+                (6, f"rank {float(logs['effective_rank']):.1f}"),
+                (5, f"probe {float(logs['online_linear']):.1f} %" if "online_linear" in logs else ""),
+                (4, f"k-NN {logs['knn']:.1f} %" if "knn" in logs else ""),
                 (2, f"{self.images_per_second:.0f} images/s" if rate else ""),
-                (5, f"{duration(left / rate)} left" if rate else ""),
+                (7, f"{duration(left / rate)} left" if rate else ""),
             ],
             room,
         )

@@ -102,7 +102,10 @@ class Checkpointer(keras.callbacks.Callback):
         known = set(state) <= {_METRICS, _MODEL, _PROBE, *self.stateful}
         probe = [] if model.online_probe is None else model.online_probe.state
         learned = list(state.get(_PROBE, {}).values())
-        same &= [tuple(v.shape) for v in probe] == [array.shape for array in learned]
+        if learned:  # older checkpoints have none
+            same &= [tuple(v.shape) for v in probe] == [array.shape for array in learned]
+        self._metrics = list(state.get(_METRICS, {}).values())
+        same &= len(self._metrics) in (0, len(model.metrics_variables))
         if not known or not same or any(owner.state() for owner in absent):  # no arrays: nothing was saved
             raise InputError(
                 f"the checkpoints in {self.workdir} were written with other variables or callbacks; resume "

@@ -1,0 +1,152 @@
+"""The evaluation while a run trains: what it measures, when, and that it changes nothing."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from selfsup.analysis.probe import normalise
+from selfsup.config import Config
+from selfsup.data.load import load_dataset
+from selfsup.model import SiameseModel
+from selfsup.networks.softmax import OnlineProbe
+from selfsup.records.recordings import EVALUATED, read_log
+from selfsup.training import early, pretrain
+from selfsup.training import run as train
+from selfsup.training.early import EarlyEvaluation
+from selfsup.utils.errors import InputError
+
+EAGER = keras.backend.backend() == "tensorflow"  # tracing takes longer than a few steps
+
+
+def config_of(tiny_npz, **changed):
+    fields = {
+        "width": 2, "epochs": 4, "probe_epochs": 2, "batch_size": 16, "precision": "float32",
+        "dataset": str(tiny_npz), "evaluate_every": 2,
+    }  # fmt: skip
+    return Config(**{**fields, **changed})
+
+
+def softmax(x):
+    e = np.exp(x - x.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def test_the_online_probe_is_softmax_regression_by_adam(rng):
+    """Against Adam in float64; the last two rows have no label and no part."""
+    probe = OnlineProbe(5, 3)
+    kernel, bias, moments = np.zeros((5, 3)), np.zeros(3), [0.0, 0.0, 0.0, 0.0]
+    right = seen = 0
+    for step in range(1, 6):
+        h, y = rng.normal(size=(10, 5)).astype(np.float32), rng.integers(0, 3, 10).astype(np.int32)
+        y[-2:] = -1
+        scores = h[:8] @ kernel + bias
+        right, seen = right + (scores.argmax(axis=1) == y[:8]).sum(), seen + 8
+        error = (softmax(scores) - np.eye(3)[y[:8]]) / 8
+        for i, (value, gradient) in enumerate(((kernel, h[:8].T @ error), (bias, error.sum(axis=0)))):
+            moments[i] = 0.9 * moments[i] + 0.1 * gradient
+            moments[2 + i] = 0.999 * moments[2 + i] + 0.001 * gradient**2
+            mean, square = moments[i] / (1 - 0.9**step), moments[2 + i] / (1 - 0.999**step)
+            value -= 1e-2 * mean / (np.sqrt(square) + 1e-7)
+        probe.learn(ops.convert_to_tensor(h), ops.convert_to_tensor(y), step)
+        np.testing.assert_allclose(ops.convert_to_numpy(probe.state[0]), kernel, rtol=2e-3, atol=2e-4)
+        np.testing.assert_allclose(ops.convert_to_numpy(probe.state[1]), bias, rtol=2e-3, atol=2e-4)
+    assert float(probe.accuracy.result()) == pytest.approx(100 * right / seen)
+
+
+@pytest.mark.usefixtures("shallow")
+def test_fit_trains_the_probe_on_labels(rng):
+    images, labels = rng.integers(0, 256, (16, 32, 32, 3), dtype=np.uint8), np.arange(16) % 2
+    model = SiameseModel(Config(width=2, precision="float32"), classes=2)
+    model.compile(run_eagerly=EAGER)
+    history = model.fit(images, labels, batch_size=8, verbose=0).history
+    assert 0 <= history["online_linear"][0] <= 100
+    assert np.abs(ops.convert_to_numpy(model.online_probe.state[0])).max() > 0
+    with pytest.raises(InputError, match="labels are missing"):
+        model.fit(images, batch_size=8, verbose=0)
+
+
+@pytest.mark.usefixtures("shallow")
+def test_neither_probe_nor_evaluation_changes_the_training(tiny_npz, tmp_path, monkeypatch):
+    watched = train.run(config_of(tiny_npz, method="byol"), tmp_path / "watched")
+
+    def without(*args, classes=None, **kwargs):
+        return SiameseModel(*args, **kwargs)
+
+    monkeypatch.setattr(pretrain, "SiameseModel", without)
+    monkeypatch.setattr(pretrain, "labels_of", lambda data, indices: None)
+    blind = train.run(config_of(tiny_npz, method="byol", evaluate_every=0), tmp_path / "blind")
+    assert watched.weights == blind.weights
+    assert watched.accuracy == blind.accuracy
+    assert np.isfinite(read_log(tmp_path / "watched")["online_linear"]).all()
+    assert np.isnan(read_log(tmp_path / "blind")["online_linear"]).all()
+
+
+@pytest.mark.usefixtures("shallow")
+def test_a_run_is_evaluated_first_every_few_and_last(tiny_npz, tmp_path, capsys):
+    result = train.run(config_of(tiny_npz), tmp_path)
+    log = read_log(tmp_path)
+    for name in EVALUATED:
+        assert np.isfinite(log[name]).tolist() == [True, False, True, True], name
+    assert result.monitor["knn"] == log["knn"][-1]
+    assert result.seconds["evaluations"] > 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
+    assert ["k-NN" in line for line in lines] == [True, False, True, True]
+    assert all("probe" in line for line in lines)
+
+
+@pytest.mark.usefixtures("shallow")
+def test_a_longer_run_drops_the_last_evaluation_of_the_shorter_one(tiny_npz, tmp_path):
+    train.run(config_of(tiny_npz, epochs=2), tmp_path / "parts")
+    assert np.isfinite(read_log(tmp_path / "parts")["knn"]).tolist() == [True, True]
+    for name in ("parts", "whole"):
+        train.run(config_of(tiny_npz, epochs=3), tmp_path / name)
+    assert (tmp_path / "parts" / "log.csv").read_text() == (tmp_path / "whole" / "log.csv").read_text()
+
+
+@pytest.mark.usefixtures("shallow")
+def test_without_labels_there_are_the_measures_that_need_none(tiny_npz, tmp_path):
+    data = load_dataset(str(tiny_npz))
+    unlabelled = dataclasses.replace(data, y_train=None, x_test=None, y_test=None)
+    train.run(config_of(tiny_npz, epochs=1), tmp_path, data=unlabelled)
+    log = read_log(tmp_path)
+    assert np.isnan([log["knn"], log["online_linear"]]).all()
+    assert np.isfinite([log[name] for name in EVALUATED if name != "knn"]).all()
+
+
+@pytest.mark.usefixtures("shallow")
+def test_measures_are_those_of_the_network_and_do_not_depend_on_the_step(tiny_npz, monkeypatch):
+    data = load_dataset(str(tiny_npz))
+    monkeypatch.setattr(early, "TRAIN", 40)
+    model = SiameseModel(Config(width=2, precision="float32"), mean=data.mean, std=data.std)
+    evaluation = EarlyEvaluation(data, 1, 1, seed=3)
+    found = evaluation.measure(model)
+    model.steps.assign(17)
+    assert evaluation.measure(model) == found
+    chosen = np.sort(np.random.default_rng(0).permutation(len(data.x_train))[:40])
+    images = normalise(data.x_train[chosen], data.mean, data.std)
+    h = model.backbone(images, training=False)
+    z = ops.convert_to_numpy(model.projector(h, training=False))
+    values = np.linalg.svd(z.astype(np.float64), compute_uv=False)
+    p = values / values.sum() + 1e-7
+    assert found["rankme"] == pytest.approx(np.exp(-(p * np.log(p)).sum()), rel=1e-3)
+    h, tested = ops.convert_to_numpy(h), normalise(data.x_test, data.mean, data.std)
+    test = ops.convert_to_numpy(model.backbone(tested, training=False))
+    cosines = (test / np.linalg.norm(test, axis=1)[:, None]) @ (h / np.linalg.norm(h, axis=1)[:, None]).T
+    votes = np.zeros((len(test), data.classes))
+    for i, row in enumerate(cosines):
+        for j in np.argsort(-row)[:20]:
+            votes[i, data.y_train[chosen][j]] += np.exp(row[j] / 0.1)
+    assert found["knn"] == pytest.approx(100 * np.mean(votes.argmax(axis=1) == data.y_test))
+
+
+@pytest.mark.usefixtures("shallow")
+def test_keras_callbacks_find_the_measures_in_their_logs(tiny_npz, tmp_path):
+    stopping = keras.callbacks.EarlyStopping(monitor="knn", patience=0, baseline=101.0, mode="max")
+    stopping.on_train_end = lambda logs=None: None
+    seen = []
+    noting = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(sorted(logs)))
+    train.run(config_of(tiny_npz, epochs=1), tmp_path, callbacks=[stopping, noting])
+    assert set(EVALUATED) | {"online_linear", "loss"} <= set(seen[0])
