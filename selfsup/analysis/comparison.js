@@ -79,10 +79,15 @@ function table() {
 }
 
 function curves() {
-  const titles = { loss: "loss", embedding_std: "embedding std", effective_rank: "effective rank", asymmetry: "asymmetry of W_p" };
+  const titles = { loss: "loss", embedding_std: "embedding std", effective_rank: "effective rank", asymmetry: "asymmetry of W_p",
+    online_linear: "online probe, %", knn: "k-NN while training, %", rankme: "RankMe", lidar: "LiDAR" };
   const epochs = extent(data.runs.map((run) => run.log.epoch));
   $("curves").innerHTML = Object.entries(titles).map(([name, title]) => {
-    const lines = data.runs.map((run, i) => ({ x: run.log.epoch, y: run.log[name], colour: colour(i), dash: dashes(i) }));
+    const lines = data.runs.map((run, i) => {
+      const known = (_, place) => run.log[name][place] !== null; // some columns have values every few epochs
+      return { x: run.log.epoch.filter(known), y: run.log[name].filter(known), colour: colour(i), dash: dashes(i) };
+    });
+    if (lines.every((line) => !line.x.length)) return "";
     return `<div class="card">${chart(title, lines, linear, extent(lines.map((l) => l.y)), epochs)}</div>`;
   }).join("");
 }
