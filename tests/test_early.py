@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from selfsup.analysis.encoder import probed_model
 from selfsup.analysis.probe import normalise
 from selfsup.config import Config
 from selfsup.data.load import load_dataset
@@ -119,9 +120,10 @@ def test_without_labels_there_are_the_measures_that_need_none(tiny_npz, tmp_path
 @pytest.mark.usefixtures("shallow")
 def test_measures_are_those_of_the_network_and_do_not_depend_on_the_step(tiny_npz, monkeypatch):
     data = load_dataset(str(tiny_npz))
-    monkeypatch.setattr(early, "TRAIN", 40)
+    monkeypatch.setattr(early, "TRAIN", (40, 4))
     model = SiameseModel(Config(width=2, precision="float32"), mean=data.mean, std=data.std)
-    evaluation = EarlyEvaluation(data, 1, 1, seed=3)
+    probed = probed_model(model.backbone, model.projector, reuse=False)
+    evaluation = EarlyEvaluation(probed, data, 1, 1, seed=3)
     found = evaluation.measure(model)
     model.steps.assign(17)
     assert evaluation.measure(model) == found

@@ -17,6 +17,8 @@ from selfsup.records.workdir import ENCODER
 from selfsup.utils.errors import InputError, first_line
 from selfsup.utils.files import replacement, user_path
 
+PROJECTION = "projection"
+"""Name of the output z of a `probed_model`."""
 SQUARE, NORMALISE = "square", "normalise"
 """Names of the layers that crop and resize, and that normalise."""
 _BATCH = 128
@@ -209,10 +211,11 @@ def probed_model(backbone: keras.Model, projector: keras.Sequential, reuse: bool
     """Returns a model from normalised images to the features that are probed. It shares the weights.
 
     Returns:
-        A model with the outputs `linear`, h [B, D], and with `reuse` also `linear_reused`, the output of the
-        projector's first block, [B, 512] (report section 5.2, Deeper Projection Head).
+        A model with the outputs `linear`, h [B, D], `projection`, z [B, 128], and with `reuse` also
+        `linear_reused`, the output of the projector's first block, [B, 512] (report section 5.2, Deeper
+        Projection Head).
     """
-    outputs = {"linear": backbone.outputs[0]}
+    outputs = {"linear": backbone.outputs[0], PROJECTION: projector(backbone.outputs[0])}
     if reuse:
         x = backbone.outputs[0]
         for layer in projector.layers[:3]:

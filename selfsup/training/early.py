@@ -7,17 +7,22 @@ import numpy as np
 from keras import ops
 
 from selfsup import quality
+from selfsup.analysis.encoder import PROJECTION
 from selfsup.analysis.probe import embed, knn
 from selfsup.augment import Augmentation
-from selfsup.backend.devices import jit_compile
 from selfsup.data.dataset import Dataset
 from selfsup.model import SiameseModel
 from selfsup.records.moments import is_due
 
-TRAIN, TEST = 5000, 2000
-"""Images for k-NN and RankMe, and test images for k-NN."""
-IMAGES, PAIRS = 500, 5
-"""Images for LiDAR and the views, and pairs of views of each."""
+TRAIN, TEST, VIEWED = (5000, 4), (2000, 2), (500, 40)
+"""Images for k-NN and RankMe, test images for k-NN, and images for LiDAR and the views.
+
+Each is the largest number, and the part of the dataset that is not exceeded, so that small runs stay short.
+"""
+LEAST = 200
+"""Images that are always taken, if there are as many."""
+PAIRS = 5
+"""Pairs of views of an image."""
 NEIGHBOURS = 20
 """k of the k-NN; the final one has k = 200 for ten times as many images."""
 
@@ -30,16 +35,17 @@ class EarlyEvaluation(keras.callbacks.Callback):
     example. Images, views and seeds are the same each time, and training does not change.
 
     Args:
+        probed: a model from normalised images to h, `linear`, and z, `projection`; see `probed_model`.
         data: the dataset.
         every: epochs between two evaluations; 0 for none.
         epochs: epochs of the run.
         seed: seed of the views.
     """
 
-    def __init__(self, data: Dataset, every: int, epochs: int, seed: int) -> None:
+    def __init__(self, probed: keras.Model, data: Dataset, every: int, epochs: int, seed: int) -> None:
         super().__init__()
-        self.data, self.every, self.epochs, self.seed = data, every, epochs, seed
-        self._network: keras.Model | None = None
+        self.probed, self.data = probed, data
+        self.every, self.epochs, self.seed = every, epochs, seed
 
     def due(self, epoch: int) -> bool:
         """Whether there is an evaluation after so many completed epochs."""
@@ -52,42 +58,35 @@ class EarlyEvaluation(keras.callbacks.Callback):
     def measure(self, model: SiameseModel) -> dict[str, float]:
         """Returns the measures of a network by name; accuracies in percent."""
         getattr(model, "jax_state_sync", lambda: None)()  # JAX updates the variables only on request
-        network = self._network = self._network or _network(model)
         data, found = self.data, {}
-        chosen = _sample(len(data.x_train), TRAIN)
-        train = embed(network, data.x_train[chosen], data.mean, data.std)
+        chosen = _sample(len(data.x_train), *TRAIN)
+        train = embed(self.probed, data.x_train[chosen], data.mean, data.std)
         if data.y_train is not None and data.x_test is not None and data.y_test is not None:
-            tested = _sample(len(data.x_test), TEST)
-            test = embed(network, data.x_test[tested], data.mean, data.std)
-            bank, queries = (train["h"], data.y_train[chosen]), (test["h"], data.y_test[tested])
+            tested = _sample(len(data.x_test), *TEST)
+            test = embed(self.probed, data.x_test[tested], data.mean, data.std)
+            bank, queries = (train["linear"], data.y_train[chosen]), (test["linear"], data.y_test[tested])
             found["knn"] = knn(*bank, *queries, k=NEIGHBOURS)
-        views = self._views(model, network, data.x_train[_sample(len(data.x_train), IMAGES)])
+        views = self._views(model, data.x_train[_sample(len(data.x_train), *VIEWED)])
         return found | {
-            "rankme": quality.rankme(train["z"]),
+            "rankme": quality.rankme(train[PROJECTION]),
             "lidar": quality.lidar(views),
             "view_alignment": quality.view_alignment(views),
-            "uniformity": quality.uniformity(train["z"][:TEST]),
+            "uniformity": quality.uniformity(train[PROJECTION][: TEST[0]]),
         }
 
-    def _views(self, model: SiameseModel, network: keras.Model, images: np.ndarray) -> np.ndarray:
+    def _views(self, model: SiameseModel, images: np.ndarray) -> np.ndarray:
         """Returns z of views of the images, [N, 2 PAIRS, D]."""
         embedded = []
         for index in range(PAIRS):
             seed = [self.seed, 2**31 - 1 - index]  # steps that no run reaches
             given = seed if isinstance(model.augmentation, Augmentation) else ops.convert_to_tensor(seed)
             pair = model.augmentation(ops.convert_to_tensor(images), given)
-            embedded += [np.asarray(network.predict_on_batch(view)["z"], np.float32) for view in pair]
+            outputs = [self.probed.predict_on_batch(view)[PROJECTION] for view in pair]
+            embedded += [np.asarray(z, np.float32) for z in outputs]
         return np.stack(embedded, axis=1)
 
 
-def _network(model: SiameseModel) -> keras.Model:
-    """Returns the online network as a model from normalised images to h and z."""
-    h = model.backbone.outputs[0]
-    network = keras.Model(model.backbone.inputs[0], {"h": h, "z": model.projector(h)}, name="online")
-    network.compile(jit_compile=jit_compile())
-    return network
-
-
-def _sample(count: int, size: int) -> np.ndarray:
-    """Returns up to `size` of `count` indices, the same ones each time, in ascending order."""
+def _sample(count: int, most: int, part: int) -> np.ndarray:
+    """Returns the indices of a sample, the same ones each time, in ascending order."""
+    size = min(count, most, max(LEAST, count // part))
     return np.sort(np.random.default_rng(0).permutation(count)[:size])

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import keras
 
 from selfsup.analysis import probe
-from selfsup.analysis.encoder import probed_model
+from selfsup.analysis.encoder import PROJECTION
 from selfsup.config import Config
 from selfsup.data.dataset import Dataset
 from selfsup.training.pretrain import Pretrained
@@ -20,15 +20,14 @@ def evaluate(config: Config, data: Dataset, trained: Pretrained, clock: Clock) -
     if not data.labelled:
         return {}
     model = trained.model
-    probed = probed_model(model.backbone, model.projector, reuse=config.projector_layers > 2)
-    names = (*probed.output, "knn")
+    names = (*(name for name in trained.probed.output if name != PROJECTION), "knn")
     accuracy: dict[str, float | None] = dict.fromkeys(names)
     if not trained.diverged:
-        accuracy |= _accuracies(probed, data, config, names, clock)
+        accuracy |= _accuracies(trained.probed, data, config, names, clock)
     if config.probe_untrained:
         weights = model.backbone.get_weights()
         model.backbone.set_weights(trained.untrained)
-        accuracy["untrained_linear"] = _accuracies(probed, data, config, ("linear",), clock)["linear"]
+        accuracy["untrained_linear"] = _accuracies(trained.probed, data, config, ("linear",), clock)["linear"]
         model.backbone.set_weights(weights)
     return accuracy
 

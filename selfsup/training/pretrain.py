@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from selfsup.analysis.encoder import probed_model
 from selfsup.backend.devices import resolve_precision
 from selfsup.config import Config
 from selfsup.data.batches import ahead, batches, gather, labels_of
@@ -39,6 +40,7 @@ class Setup:
         untrained: the weights of its backbone before the first step.
         done, steps: steps completed before this process, and steps of the whole run.
         steps_per_epoch: steps per epoch.
+        probed: the online network as a model from images to the features that are evaluated.
         log, progress, checkpointer: the callbacks with the last row of the log, the speed and `diverged`.
         callbacks: all callbacks.
     """
@@ -48,6 +50,7 @@ class Setup:
     done: int
     steps: int
     steps_per_epoch: int
+    probed: keras.Model
     log: EpochLog
     progress: Progress
     checkpointer: Checkpointer
@@ -60,6 +63,7 @@ class Pretrained:
 
     Attributes:
         model: the trained siamese network.
+        probed: see `Setup`.
         untrained: the weights of its backbone before the first step.
         collapsed: whether the run collapsed by the rule of `selfsup.collapse`.
         diverged: whether the loss or a variable stopped being finite.
@@ -69,6 +73,7 @@ class Pretrained:
     """
 
     model: SiameseModel
+    probed: keras.Model
     untrained: list[np.ndarray]
     collapsed: bool
     diverged: bool
@@ -98,14 +103,17 @@ def set_up(
     steps = data.training_images // config.batch_size
     identity = identity_of(config, data, components)
     checkpoint = checkpoints.latest(context.workdir, identity)
+    done = checkpoint.steps if checkpoint else 0
+    model, untrained = _build(config, data, context, components, steps, done)
+    probed = probed_model(model.backbone, model.projector, reuse=config.projector_layers > 2)
     every = config.evaluate_every if context.devices.size == 1 else 0
-    early = EarlyEvaluation(data, every, config.epochs, config.seed)
+    early = EarlyEvaluation(probed, data, every, config.epochs, config.seed)
     log = EpochLog(context.workdir, steps * config.batch_size, early.due)
     eigenspaces = EigenspaceLog(context.workdir, config.record_every, config.epochs)
     progress = Progress(config.epochs, steps, config.batch_size)
-    probed = _probed(config, data) if context.devices.size == 1 else []
+    fixed = _fixed_batches(config, data) if context.devices.size == 1 else []
     longest = _longest_execution(steps)
-    dynamics = DynamicsLog(context.workdir, config.record_every, config.epochs, steps, longest, probed)
+    dynamics = DynamicsLog(context.workdir, config.record_every, config.epochs, steps, longest, fixed)
     stateful: dict[str, Any] = {"log": log, "eigenspaces": eigenspaces, "dynamics": dynamics}
     stateful |= {"progress": progress, "clock": context.clock}
     for index, callback in enumerate(user_callbacks):
@@ -124,13 +132,12 @@ def set_up(
     ordered = [Timed(callback, context.clock, phase) for phase, group in timed.items() for callback in group]
     ordered += [Timed(callback, context.clock, "callbacks") for callback in user_callbacks]
     ordered.append(Timed(checkpointer, context.clock, "checkpoints"))
-    done = checkpoint.steps if checkpoint else 0
-    model, untrained = _build(config, data, context, components, steps, done)
     if checkpoint:
         checkpointer.restore(model, checkpoint)
     callbacks = RunCallbacks(ordered, config.epochs, steps)
     callbacks.set_model(model)
-    return Setup(model, untrained, done, config.epochs * steps, steps, log, progress, checkpointer, callbacks)
+    total = config.epochs * steps
+    return Setup(model, untrained, done, total, steps, probed, log, progress, checkpointer, callbacks)
 
 
 def _build(
@@ -161,7 +168,7 @@ def _longest_execution(steps: int, limit: int = STEPS_PER_EXECUTION) -> int:
     return max(d for d in range(1, limit + 1) if steps % d == 0)
 
 
-def _probed(config: Config, data: Dataset) -> list[np.ndarray]:
+def _fixed_batches(config: Config, data: Dataset) -> list[np.ndarray]:
     """Returns fixed batches for the recordings: indices, or images if these are not on the device."""
     order = batches(data.training_images, config.batch_size, config.seed)
     chosen = [indices for (indices,) in islice(order, BATCHES)]
@@ -212,6 +219,7 @@ def pretrain(config: Config, setup: Setup, data: Dataset, context: Context) -> P
     context.clock.move(setup.progress.pace.compile_seconds, "steps", "compile")
     return Pretrained(
         model,
+        setup.probed,
         setup.untrained,
         setup.log.collapsed,
         setup.checkpointer.diverged,
