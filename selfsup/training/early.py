@@ -56,11 +56,13 @@ class EarlyEvaluation(keras.callbacks.Callback):
             logs.update(self.measure(self.model))
 
     def measure(self, model: SiameseModel) -> dict[str, float]:
-        """Returns the measures of a network by name; accuracies in percent."""
+        """Returns the measures of a network by name, accuracies in percent; none if it has diverged."""
         getattr(model, "jax_state_sync", lambda: None)()  # JAX updates the variables only on request
         data, found = self.data, {}
         chosen = _sample(len(data.x_train), *TRAIN)
         train = embed(self.probed, data.x_train[chosen], data.mean, data.std)
+        if not np.isfinite(train[PROJECTION]).all():
+            return {}
         if data.y_train is not None and data.x_test is not None and data.y_test is not None:
             tested = _sample(len(data.x_test), *TEST)
             test = embed(self.probed, data.x_test[tested], data.mean, data.std)
