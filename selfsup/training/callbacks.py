@@ -11,9 +11,11 @@ import keras
 import numpy as np
 
 from selfsup import collapse, eigenspace
+from selfsup.config import Config
 from selfsup.records.moments import is_due
 from selfsup.records.recordings import LOG, LOG_FIELDS, TIMING, Eigenspaces
 from selfsup.records.workdir import TENSORBOARD
+from selfsup.training.advice import advice
 from selfsup.utils.errors import InputError
 from selfsup.utils.files import or_warning, replacing
 
@@ -21,14 +23,14 @@ TIMING_FIELDS = ("epoch", "seconds", "images_per_second")
 
 
 class EpochLog(keras.callbacks.Callback):
-    """Writes one row per epoch to `log.csv` and `timing.csv`, and warns of a collapse.
+    """Writes one row per epoch to `log.csv` and `timing.csv`, and warns of a collapse with advice.
 
     Both files are rewritten as a whole, so that they hold each epoch once, even after an interruption.
     """
 
-    def __init__(self, workdir: Path, images_per_epoch: int) -> None:
+    def __init__(self, workdir: Path, images_per_epoch: int, config: Config) -> None:
         super().__init__()
-        self.workdir = workdir
+        self.workdir, self.config = workdir, config
         self.images_per_epoch = images_per_epoch
         self._rows: list[list[float]] = []
         self._times: list[list[float]] = []
@@ -68,6 +70,8 @@ class EpochLog(keras.callbacks.Callback):
                 "warning: the representation has collapsed: "
                 f"effective rank {row['effective_rank']:.2f}, embedding std {row['embedding_std']:.2f} "
                 f"(healthy: above {collapse.RANK:g} and {collapse.STD:g})",
+                *advice(self.config, row),
+                sep="\n",
                 file=sys.stderr,
                 flush=True,
             )

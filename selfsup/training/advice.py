@@ -1,0 +1,95 @@
+"""What is wrong with a collapsed run, and which changes of its settings may help.
+
+Sources of the changes:
+- an EMA target, a predictor without symmetry, and a higher learning rate or weight decay of the predictor:
+  report, section 5.2 and Figure 4; Chen & He 2020, arXiv:2011.10566; Tian et al. 2021, arXiv:2102.06810.
+- IsoLoss for rules without EMA: Halvagal et al. 2023, arXiv:2212.04858.
+docs/collapse.md has measurements of all changes, from which their order follows.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from selfsup.collapse import RANK, STD
+from selfsup.config import Config
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """A change of settings that may prevent a collapse.
+
+    Attributes:
+        changes: new values of fields of `Config`.
+        why: what the change does, as text.
+
+    Example:
+        >>> Remedy({"ema": True, "learning_rate": 0.003}, "").flags
+        '--ema --learning_rate=0.003'
+    """
+
+    changes: Mapping[str, Any]
+    why: str
+
+    @property
+    def flags(self) -> str:
+        """The change as flags of the command line."""
+        return " ".join(map(_flag, self.changes, self.changes.values()))
+
+    def apply(self, config: Config) -> Config:
+        """Returns the config with this change."""
+        return dataclasses.replace(config, experiment=None, **self.changes)
+
+
+def _flag(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no{name}"
+    return f"--{name}={value:g}" if isinstance(value, float) else f"--{name}={value}"
+
+
+_WITH_EMA: dict[str, dict[str, Any]] = {"simsiam": {"method": "byol", "ema": True}}
+"""Methods whose counterpart with an EMA target has a name of its own."""
+
+
+def remedies(config: Config) -> Iterator[Remedy]:
+    """Yields the changes that apply to a config, the most promising first.
+
+    Example:
+        >>> [remedy.flags for remedy in remedies(Config(method="simsiam", symmetric=True))][:2]
+        ['--method=byol --ema', '--nosymmetric']
+    """
+    resolved = config.resolved
+    if not resolved.ema:
+        yield Remedy(_WITH_EMA.get(config.method, {"ema": True}), "the target follows the network slowly")
+    if config.symmetric:
+        yield Remedy({"symmetric": False}, "W_p is trained without a constraint")
+    if not (resolved.ema or resolved.trains_predictor or config.loss == "isoloss"):
+        yield Remedy({"loss": "isoloss"}, "all directions learn at the same rate")
+    if resolved.trains_predictor:
+        rate = _times(10, resolved.predictor_learning_rate)
+        yield Remedy({"predictor_learning_rate": rate}, "W_p keeps up with the network")
+    yield Remedy({"learning_rate": _times(0.1, config.learning_rate)}, "smaller steps")
+
+
+def _times(factor: float, value: float) -> float:
+    return float(f"{factor * value:g}")
+
+
+def advice(config: Config, row: Mapping[str, float | None]) -> list[str]:
+    """Returns lines of text that say what is wrong with a collapsed run, and what may help.
+
+    Args:
+        config: the settings of the run.
+        row: a row of `log.csv` by its names, of an epoch by which the run has collapsed.
+    """
+    values = {name: value for name, value in row.items() if value is not None}
+    found = []
+    if values.get("embedding_std", STD) < STD:
+        found.append("  the projections are nearly constant (low std)")
+    if values.get("effective_rank", RANK) < RANK:
+        found.append("  the projections use few directions (low rank)")
+    pieces = list(remedies(config))
+    width = max(len(remedy.flags) for remedy in pieces)
+    lines = [f"    {remedy.flags:<{width}}  {remedy.why}" for remedy in pieces]
+    return [*found, "  what may help, the most promising first:", *lines]

@@ -1,0 +1,113 @@
+"""What a collapsed run is told: each change exactly where it applies, as flags that can be typed."""
+
+import itertools
+
+import pytest
+
+from selfsup import cli
+from selfsup.commands import run
+from selfsup.config import METHODS, Config
+from selfsup.reproduction.registry import EXPERIMENTS
+from selfsup.training.advice import Remedy, advice, remedies
+from selfsup.utils.errors import InputError
+
+
+def flags(**settings):
+    return [remedy.flags for remedy in remedies(Config(**settings))]
+
+
+def all_configs():
+    """Configs of all methods with and without EMA, symmetry and gradient steps between the rule's."""
+    names = ("ema", "symmetric", "freq", "loss", "predictor_learning_rate")
+    values = ((None, False, True), (False, True), (None, 5), ("cosine", "isoloss"), (None, 0.5))
+    for method, combination in itertools.product(METHODS, itertools.product(*values)):
+        try:
+            yield Config(method=method, **dict(zip(names, combination, strict=True)))
+        except InputError:
+            continue
+    yield from (Config(**experiment.settings, experiment=name) for name, experiment in EXPERIMENTS.items())
+
+
+def test_the_advice_for_known_collapses():
+    assert flags(method="simsiam", symmetric=True) == [
+        "--method=byol --ema", "--nosymmetric", "--predictor_learning_rate=0.3", "--learning_rate=0.003",
+    ]  # fmt: skip
+    assert flags(method="directcopy", ema=False) == ["--ema", "--loss=isoloss", "--learning_rate=0.003"]
+    assert flags(method="byol") == ["--predictor_learning_rate=0.3", "--learning_rate=0.003"]
+
+
+def test_each_change_is_named_exactly_where_it_applies():
+    tried = 0
+    for config in all_configs():
+        resolved, found = config.resolved, {}
+        for remedy in remedies(config):
+            assert not found.keys() & remedy.changes.keys()
+            found |= remedy.changes
+        without_ema, rule = not resolved.ema, not resolved.trains_predictor
+        assert ("ema" in found) == without_ema
+        assert ("method" in found) == (config.method == "simsiam")
+        assert ("symmetric" in found) == config.symmetric
+        assert ("loss" in found) == (without_ema and rule and config.loss == "cosine")
+        assert ("predictor_learning_rate" in found) == resolved.trains_predictor
+        assert "learning_rate" in found
+        tried += 1
+    assert tried > 80
+
+
+def test_each_change_gives_another_valid_config_by_itself():
+    for config in all_configs():
+        for remedy in remedies(config):
+            changed = remedy.apply(config)
+            assert changed.fingerprint != config.fingerprint
+            assert {name: getattr(changed, name) for name in remedy.changes} == dict(remedy.changes)
+            if "ema" in remedy.changes:
+                assert changed.resolved.ema
+                assert changed.symmetric == config.symmetric
+
+
+def test_the_flags_are_those_of_the_command_line():
+    found = {remedy.flags: remedy.changes for config in all_configs() for remedy in remedies(config)}
+    assert len(found) > 5
+    for typed, changes in found.items():
+        _, overrides = cli.CommandLine(run.ABOUT, run.OWN).parse(["run.py", *typed.split()])
+        assert overrides == changes
+
+
+def test_rates_are_ten_times_those_of_the_config():
+    changes = {}
+    for remedy in remedies(Config(method="byol", learning_rate=0.03, predictor_learning_rate=0.07)):
+        changes |= remedy.changes
+    assert changes["predictor_learning_rate"] == 0.7
+    assert changes["learning_rate"] == 0.003
+
+
+@pytest.mark.parametrize(
+    ("rank", "std", "expected"),
+    [
+        (1.99, 0.8, ["few directions"]),
+        (8.0, 0.09, ["nearly constant"]),
+        (1.0, 0.0, ["nearly constant", "few directions"]),
+        (None, 0.0, ["nearly constant"]),
+    ],
+)
+def test_what_is_wrong_is_said(rank, std, expected):
+    lines = advice(Config(), {"epoch": 6, "effective_rank": rank, "embedding_std": std})
+    found = [line for line in lines if "the projections" in line]
+    assert len(found) == len(expected)
+    assert all(words in line for words, line in zip(expected, found, strict=True))
+
+
+def test_the_advice_is_a_few_short_lines():
+    for config in all_configs():
+        lines = advice(config, {"effective_rank": 1.0, "embedding_std": 0.0})
+        assert len(lines) <= 9
+        assert all(len(line) <= 90 for line in lines)
+
+
+def test_a_change_as_flags():
+    assert Remedy({"method": "byol", "ema": True, "symmetric": False}, "").flags == (
+        "--method=byol --ema --nosymmetric"
+    )
+    assert Remedy({"predictor_learning_rate": 1e-05, "epochs": 3}, "").flags == (
+        "--predictor_learning_rate=1e-05 --epochs=3"
+    )
