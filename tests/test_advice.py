@@ -17,23 +17,55 @@ def flags(**settings):
 
 
 def all_configs():
-    """Configs of all methods with and without EMA, symmetry and gradient steps between the rule's."""
-    names = ("ema", "symmetric", "freq", "loss", "predictor_learning_rate")
-    values = ((None, False, True), (False, True), (None, 5), ("cosine", "isoloss"), (None, 0.5))
-    for method, combination in itertools.product(METHODS, itertools.product(*values)):
+    """Configs of all methods with all that the advice looks at, and all experiments."""
+    values = {
+        "ema": (None, False, True), "symmetric": (False, True), "freq": (None, 5),
+        "loss": ("cosine", "isoloss"), "predictor_learning_rate": (None, 0.003, 0.5),
+        "weight_decay": (4e-4, 4e-3), "predictor_weight_decay": (None, 0.0),
+    }  # fmt: skip
+    for method, combination in itertools.product(METHODS, itertools.product(*values.values())):
         try:
-            yield Config(method=method, **dict(zip(names, combination, strict=True)))
+            yield Config(method=method, **dict(zip(values, combination, strict=True)))
         except InputError:
             continue
     yield from (Config(**experiment.settings, experiment=name) for name, experiment in EXPERIMENTS.items())
 
 
-def test_the_advice_for_known_collapses():
-    assert flags(method="simsiam", symmetric=True) == [
-        "--method=byol --ema", "--nosymmetric", "--predictor_learning_rate=0.3", "--learning_rate=0.003",
-    ]  # fmt: skip
-    assert flags(method="directcopy", ema=False) == ["--ema", "--loss=isoloss", "--learning_rate=0.003"]
-    assert flags(method="byol") == ["--predictor_learning_rate=0.3", "--learning_rate=0.003"]
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (
+            {"method": "simsiam", "symmetric": True},
+            [
+                "--method=byol --ema",
+                "--nosymmetric",
+                "--predictor_learning_rate=0.3",
+                "--learning_rate=0.003",
+            ],
+        ),
+        (
+            {"method": "byol", "ema": False},
+            ["--ema", "--predictor_learning_rate=0.3", "--learning_rate=0.003"],
+        ),
+        ({"method": "directcopy", "ema": False}, ["--ema", "--loss=isoloss", "--learning_rate=0.003"]),
+        ({"method": "directpred", "ema": False, "loss": "isoloss"}, ["--ema", "--learning_rate=0.003"]),
+        (
+            {"method": "byol", "weight_decay": 0.02},
+            ["--weight_decay=0.0004", "--predictor_learning_rate=0.3", "--learning_rate=0.003"],
+        ),
+        (
+            {"method": "sgd", "predictor_learning_rate": 1e-3},
+            ["--predictor_learning_rate=0.03", "--learning_rate=0.003"],
+        ),
+        (
+            {"method": "byol", "predictor_weight_decay": 0.0},
+            ["--predictor_weight_decay=0.0004", "--predictor_learning_rate=0.3", "--learning_rate=0.003"],
+        ),
+        ({"method": "directset"}, ["--learning_rate=0.003"]),
+    ],
+)
+def test_the_advice_for_known_collapses(settings, expected):
+    assert flags(**settings) == expected
 
 
 def test_each_change_is_named_exactly_where_it_applies():
@@ -43,15 +75,20 @@ def test_each_change_is_named_exactly_where_it_applies():
         for remedy in remedies(config):
             assert not found.keys() & remedy.changes.keys()
             found |= remedy.changes
-        without_ema, rule = not resolved.ema, not resolved.trains_predictor
-        assert ("ema" in found) == without_ema
-        assert ("method" in found) == (config.method == "simsiam")
-        assert ("symmetric" in found) == config.symmetric
-        assert ("loss" in found) == (without_ema and rule and config.loss == "cosine")
-        assert ("predictor_learning_rate" in found) == resolved.trains_predictor
-        assert "learning_rate" in found
+        without_ema, trained = not resolved.ema, resolved.trains_predictor
+        applies = {
+            "ema": without_ema,
+            "method": config.method == "simsiam",
+            "symmetric": config.symmetric,
+            "loss": without_ema and not trained and config.loss == "cosine",
+            "weight_decay": config.weight_decay >= 4e-3,
+            "predictor_learning_rate": trained,
+            "predictor_weight_decay": trained and resolved.predictor_weight_decay == 0,
+            "learning_rate": True,
+        }
+        assert found.keys() == {name for name, here in applies.items() if here}
         tried += 1
-    assert tried > 80
+    assert tried > 200
 
 
 def test_each_change_gives_another_valid_config_by_itself():

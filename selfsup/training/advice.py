@@ -50,25 +50,36 @@ def _flag(name: str, value: Any) -> str:
 
 _WITH_EMA: dict[str, dict[str, Any]] = {"simsiam": {"method": "byol", "ema": True}}
 """Methods whose counterpart with an EMA target has a name of its own."""
+_LARGE_DECAY = 10 * Config.weight_decay
+"""Weight decay from which on it is the first suspect: ten times the report's."""
 
 
 def remedies(config: Config) -> Iterator[Remedy]:
     """Yields the changes that apply to a config, the most promising first.
+
+    Settings far from the published ones come first, then the target and the form of W_p, then rates.
 
     Example:
         >>> [remedy.flags for remedy in remedies(Config(method="simsiam", symmetric=True))][:2]
         ['--method=byol --ema', '--nosymmetric']
     """
     resolved = config.resolved
+    slow = resolved.trains_predictor and resolved.predictor_learning_rate < config.learning_rate
+    if config.weight_decay >= _LARGE_DECAY:
+        yield Remedy({"weight_decay": Config.weight_decay}, "the report's; more shrinks all weights to zero")
+    if slow:
+        yield Remedy({"predictor_learning_rate": config.learning_rate}, "W_p keeps up with the network")
+    if resolved.trains_predictor and resolved.predictor_weight_decay == 0:
+        yield Remedy({"predictor_weight_decay": Config.weight_decay}, "W_p aligns with the projections")
     if not resolved.ema:
         yield Remedy(_WITH_EMA.get(config.method, {"ema": True}), "the target follows the network slowly")
     if config.symmetric:
         yield Remedy({"symmetric": False}, "W_p is trained without a constraint")
     if not (resolved.ema or resolved.trains_predictor or config.loss == "isoloss"):
         yield Remedy({"loss": "isoloss"}, "all directions learn at the same rate")
-    if resolved.trains_predictor:
+    if resolved.trains_predictor and not slow:
         rate = _times(10, resolved.predictor_learning_rate)
-        yield Remedy({"predictor_learning_rate": rate}, "W_p keeps up with the network")
+        yield Remedy({"predictor_learning_rate": rate}, "W_p learns faster than the network")
     yield Remedy({"learning_rate": _times(0.1, config.learning_rate)}, "smaller steps")
 
 
