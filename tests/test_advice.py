@@ -21,7 +21,7 @@ def all_configs():
     values = {
         "ema": (None, False, True), "symmetric": (False, True), "freq": (None, 5),
         "loss": ("cosine", "isoloss"), "predictor_learning_rate": (None, 0.003, 0.5),
-        "weight_decay": (4e-4, 4e-3), "predictor_weight_decay": (None, 0.0),
+        "learning_rate": (0.03, 0.3), "weight_decay": (4e-4, 4e-3), "predictor_weight_decay": (None, 0.0),
     }  # fmt: skip
     for method, combination in itertools.product(METHODS, itertools.product(*values.values())):
         try:
@@ -40,28 +40,28 @@ def all_configs():
                 "--method=byol --ema",
                 "--nosymmetric",
                 "--predictor_learning_rate=0.3",
-                "--learning_rate=0.003",
             ],
         ),
         (
             {"method": "byol", "ema": False},
-            ["--ema", "--predictor_learning_rate=0.3", "--learning_rate=0.003"],
+            ["--ema", "--predictor_learning_rate=0.3"],
         ),
-        ({"method": "directcopy", "ema": False}, ["--ema", "--loss=isoloss", "--learning_rate=0.003"]),
-        ({"method": "directpred", "ema": False, "loss": "isoloss"}, ["--ema", "--learning_rate=0.003"]),
+        ({"method": "directcopy", "ema": False}, ["--ema"]),
+        ({"method": "directpred", "ema": False, "loss": "isoloss"}, ["--ema"]),
         (
             {"method": "byol", "weight_decay": 0.02},
-            ["--weight_decay=0.0004", "--predictor_learning_rate=0.3", "--learning_rate=0.003"],
+            ["--weight_decay=0.0004", "--predictor_learning_rate=0.3"],
         ),
         (
             {"method": "sgd", "predictor_learning_rate": 1e-3},
-            ["--predictor_learning_rate=0.03", "--learning_rate=0.003"],
+            ["--predictor_learning_rate=0.03"],
         ),
         (
             {"method": "byol", "predictor_weight_decay": 0.0},
-            ["--predictor_weight_decay=0.0004", "--predictor_learning_rate=0.3", "--learning_rate=0.003"],
+            ["--predictor_weight_decay=0.0004", "--predictor_learning_rate=0.3"],
         ),
-        ({"method": "directset"}, ["--learning_rate=0.003"]),
+        ({"method": "directset"}, []),
+        ({"method": "directset", "learning_rate": 2.0}, ["--learning_rate=0.03"]),
     ],
 )
 def test_the_advice_for_known_collapses(settings, expected):
@@ -80,11 +80,10 @@ def test_each_change_is_named_exactly_where_it_applies():
             "ema": without_ema,
             "method": config.method == "simsiam",
             "symmetric": config.symmetric,
-            "loss": without_ema and not trained and config.loss == "cosine",
             "weight_decay": config.weight_decay >= 4e-3,
             "predictor_learning_rate": trained,
             "predictor_weight_decay": trained and resolved.predictor_weight_decay == 0,
-            "learning_rate": True,
+            "learning_rate": config.learning_rate >= 0.3,
         }
         assert found.keys() == {name for name, here in applies.items() if here}
         tried += 1
@@ -110,12 +109,17 @@ def test_the_flags_are_those_of_the_command_line():
         assert overrides == changes
 
 
-def test_rates_are_ten_times_those_of_the_config():
+def test_the_predictors_rate_is_ten_times_that_of_the_config():
     changes = {}
     for remedy in remedies(Config(method="byol", learning_rate=0.03, predictor_learning_rate=0.07)):
         changes |= remedy.changes
-    assert changes["predictor_learning_rate"] == 0.7
-    assert changes["learning_rate"] == 0.003
+    assert changes == {"predictor_learning_rate": 0.7}
+
+
+def test_without_a_change_another_method_is_named():
+    lines = advice(Config(method="directcopy"), {"effective_rank": 1.0, "embedding_std": 0.5})
+    assert len(lines) == 2
+    assert "another --method" in lines[-1]
 
 
 @pytest.mark.parametrize(
