@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the names of `_HOME` and `_M
     from selfsup.analysis.encoder import load_encoder as load_encoder
     from selfsup.augment import Augmentation as Augmentation
     from selfsup.backend import devices as devices
+    from selfsup.collapse import Collapsed as Collapsed
     from selfsup.config import Config as Config
     from selfsup.data.dataset import Dataset as Dataset
     from selfsup.data.load import load_dataset as load_dataset
@@ -49,6 +50,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 _HOME = {
     "Augmentation": "augment",
+    "Collapsed": "collapse",
     "Config": "config",
     "Dataset": "data.dataset",
     "METHODS": "methods",

@@ -1,4 +1,4 @@
-"""The fixed rule by which a run counts as collapsed."""
+"""The fixed rule by which a run counts as collapsed, and the exception of a run that stops then."""
 
 MIN_EPOCHS = 5
 RANK = 2.0
@@ -20,3 +20,19 @@ def is_collapsed(epochs: int, rank: float, std: float) -> bool:
         (True, False)
     """
     return epochs >= MIN_EPOCHS and (rank < RANK or std < STD)
+
+
+class Collapsed(RuntimeError):
+    """A run with `stop_on_collapse` has collapsed; the same call without it continues from the checkpoint.
+
+    Attributes:
+        epoch, rank, std: epochs of the run so far, and effective rank and embedding std of the last one.
+
+    Example:
+        >>> print(Collapsed(6, rank=1.337, std=0.71))
+        collapsed after epoch 6: effective rank 1.34, embedding std 0.71
+    """
+
+    def __init__(self, epoch: int, rank: float, std: float) -> None:
+        super().__init__(f"collapsed after epoch {epoch}: effective rank {rank:.2f}, embedding std {std:.2f}")
+        self.epoch, self.rank, self.std = epoch, rank, std

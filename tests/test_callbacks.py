@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from selfsup.config import Config
 from selfsup.records.recordings import read_eigenspaces
 from selfsup.training.callbacks import EigenspaceLog, EpochLog, TensorBoardLog
 from selfsup.utils.errors import InputError
@@ -21,7 +22,7 @@ class Stub(keras.Model):
 
 
 def epoch_log(tmp_path):
-    log = EpochLog(tmp_path, 100)
+    log = EpochLog(tmp_path, 100, Config())
     log.set_model(Stub())
     log.on_train_begin()
     return log
@@ -37,7 +38,9 @@ def test_collapse_is_warned_of_once_and_not_before_five_epochs(tmp_path, capsys)
     for epoch in range(6):
         end(log, epoch, rank=1.5)
         assert log.collapsed == (epoch >= 4)
-    assert capsys.readouterr().err.count("collapsed") == 1
+    warning, *advice = capsys.readouterr().err.splitlines()
+    assert "collapsed: effective rank 1.50, embedding std 0.80" in warning
+    assert not any("collapsed" in line for line in advice)
     assert len((tmp_path / "log.csv").read_text().splitlines()) == 7
 
 
@@ -56,7 +59,7 @@ def test_a_log_continues_from_its_state(tmp_path):
     state = whole.state()
     end(whole, 1, rank=1.25)
     expected = (tmp_path / "log.csv").read_bytes()
-    log = EpochLog(tmp_path, 100)
+    log = EpochLog(tmp_path, 100, Config())
     log.set_model(Stub())
     log.restore(state)
     log.on_train_begin()

@@ -79,6 +79,22 @@ def test_a_run_on_two_machines_stops_on_both_and_resumes(tiny_npz, tmp_path):
 
 @needs_jax
 @pytest.mark.reliability
+def test_a_collapse_stops_both_machines(tmp_path):
+    black = np.zeros((32, 32, 32, 3), np.uint8)
+    np.savez(tmp_path / "black.npz", x_train=black, x_test=black)
+    flags = (f"--dataset={tmp_path / 'black.npz'}", "--width=2", "--batch_size=16", "--epochs=7")
+    own = [(f"--workdir={tmp_path / name}", "--stop_on_collapse") for name in ("first", "second")]
+    for _ in range(2):  # after the fifth epoch, and then before any other
+        processes = both("shallow_run.py", 1, *flags, "--precision=float32", own=own)
+        errors = [process.communicate(timeout=600)[1] for process in processes]
+        assert [process.returncode for process in processes] == [4, 4], errors
+        assert all("collapsed after epoch 5" in error for error in errors)
+    assert checkpoints.found(tmp_path / "first")
+    assert not (tmp_path / "second").exists()
+
+
+@needs_jax
+@pytest.mark.reliability
 def test_machines_that_differ_are_refused(tiny_npz, tmp_path):
     command = ("shallow_run.py", 1, f"--dataset={tiny_npz}", f"--workdir={tmp_path / 'run'}", *RUN)
     for own, message in (

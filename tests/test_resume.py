@@ -1,18 +1,27 @@
 """A run that is stopped and started again ends as one that was not, to the last bit."""
 
+import dataclasses
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
 
+from selfsup import collapse
+from selfsup.collapse import Collapsed
+from selfsup.commands import run as command
 from selfsup.config import Config
 from selfsup.data.load import load_dataset
 from selfsup.records import checkpoints
 from selfsup.records.dynamics import read_dynamics
 from selfsup.records.recordings import read_eigenspaces
-from selfsup.records.results import read_result
+from selfsup.records.results import RESULT, read_result
+from selfsup.records.workdir import ENCODER
 from selfsup.training import pretrain
 from selfsup.training import run as train
 from selfsup.training.resume import Checkpointer
+from selfsup.training.stop import StopOnCollapse
 from selfsup.utils.errors import InputError
 
 
@@ -136,3 +145,94 @@ def test_a_run_does_not_resume_in_other_arithmetic(what, there, tiny_npz, tmp_pa
     checkpoints.save(tmp_path, identity, checkpoints.Checkpoint(6, {}))
     with pytest.raises(InputError, match=f"{what} {there} there, .* here.; resume it with"):
         train.run(config, tmp_path)
+
+
+@pytest.fixture
+def collapsing(monkeypatch):
+    """Every run has collapsed by the end of its second epoch."""
+    monkeypatch.setattr(collapse, "MIN_EPOCHS", 2)
+    monkeypatch.setattr(collapse, "RANK", 129.0)
+
+
+def test_a_collapsed_run_stops_and_continues_to_the_same_end(tiny_npz, tmp_path, shallow, collapsing, capsys):
+    config = config_of(tiny_npz, width=2, epochs=4)
+    whole = train.run(config, tmp_path / "whole")
+    assert whole.collapsed
+    workdir, runs = tmp_path / "parts", []
+
+    class Epochs(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            runs.append(epoch + 1)
+
+    def stopped():
+        with pytest.raises(Collapsed) as stop:
+            train.run(config, workdir, callbacks=[Epochs()], stop_on_collapse=True)
+        assert stop.value.epoch == 2
+        assert 1 <= stop.value.rank < 129
+        assert 0 <= stop.value.std <= 1
+        assert [int(path.stem[-9:]) for path in checkpoints.found(workdir)] == [24, 12]
+        assert read_result(workdir) is None
+        assert not (workdir / ENCODER).exists()
+
+    stopped()
+    assert runs == [1, 2]
+    stopped()  # before another epoch
+    assert runs == [1, 2]
+    resumed = train.run(config, workdir)
+    assert "resumed  after step 24 of 48" in capsys.readouterr().out
+    assert resumed.weights == whole.weights
+    assert resumed.accuracy == whole.accuracy
+    assert resumed.monitor == whole.monitor
+    assert (workdir / "log.csv").read_bytes() == (tmp_path / "whole" / "log.csv").read_bytes()
+    assert train.run(config, workdir, stop_on_collapse=True).weights == whole.weights  # already finished
+
+
+def test_a_finished_run_that_had_collapsed_keeps_its_result(tiny_npz, tmp_path, shallow, collapsing):
+    config = config_of(tiny_npz, width=2, epochs=2)
+    train.run(config, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(Collapsed, match="after epoch 2"):
+        train.run(dataclasses.replace(config, epochs=4), tmp_path, stop_on_collapse=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_healthy_run_does_not_stop(tiny_npz, tmp_path, shallow):
+    config = config_of(tiny_npz, width=2, epochs=2)
+    result = train.run(config, tmp_path, stop_on_collapse=True)
+    assert not result.collapsed
+    assert result.accuracy["linear"] is not None
+
+
+def test_a_diverged_run_is_not_called_collapsed(tiny_npz, tmp_path, shallow, monkeypatch):
+    monkeypatch.setattr(collapse, "MIN_EPOCHS", 1)
+    monkeypatch.setattr(collapse, "RANK", 129.0)
+    config = config_of(tiny_npz, width=2, learning_rate=1e30)
+    assert train.run(config, tmp_path, stop_on_collapse=True).diverged
+
+
+def test_a_collapse_on_one_machine_stops_all(tmp_path):
+    class Log:
+        collapsed, row = False, {"epoch": 7.0, "effective_rank": 2.0, "embedding_std": 0.5}
+
+    for largest, expected in ((1, pytest.raises(Collapsed, match="after epoch 7")), (0, nullcontext())):
+        machines = SimpleNamespace(largest=lambda own, found=largest: (max(own, found),))
+        with expected:
+            StopOnCollapse(Log(), SimpleNamespace(machines=machines, diverged=False)).on_epoch_end(6)
+
+
+def test_the_command_of_a_collapsed_run(tiny_npz, tmp_path, shallow, collapsing, capsys):
+    workdir = tmp_path / "run"
+    flags = ["--method=simsiam", "--width=2", "--epochs=3", "--probe_epochs=1", "--batch_size=16"]
+    flags += ["--precision=float32", f"--dataset={tiny_npz}", f"--workdir={workdir}"]
+    assert command.main(["run.py", *flags, "--stop_on_collapse"]) == 4
+    *warning, error = capsys.readouterr().err.splitlines()
+    assert error.startswith("error: collapsed after epoch 2: effective rank ")
+    assert error.endswith(f"without --stop_on_collapse continues from the checkpoint in {workdir}")
+    assert warning[0].startswith("warning: the representation has collapsed")
+    assert any("--method=byol --ema" in line for line in warning)
+    assert len(checkpoints.found(workdir)) == 2
+    assert not (workdir / RESULT).exists()
+    assert command.main(["run.py", *flags]) == 0
+    out = capsys.readouterr().out
+    assert "resumed  after step 12 of 18" in out
+    assert out.index("COLLAPSED") < out.index("--method=byol --ema")

@@ -6,19 +6,22 @@ from importlib.util import find_spec
 from typing import Any
 
 from selfsup import cli
+from selfsup.collapse import Collapsed
 from selfsup.config import Config
 from selfsup.records.results import DIVERGED, Result
 from selfsup.records.workdir import CURVES_FIGURE, EIGENSPACE_FIGURE
 from selfsup.reproduction.registry import EXPERIMENTS, PRESETS, make_config
+from selfsup.training.advice import advice
 from selfsup.utils.errors import InputError
 from selfsup.utils.files import user_path
 from selfsup.utils.interrupts import Interrupted
 from selfsup.utils.options import Option, parse_share
 
 STATUS_DIVERGED = 3
+STATUS_COLLAPSED = 4
 RUN_OPTIONS = (
     "tensorboard", "checkpoint_minutes", "keep_checkpoint", "init_from", "overwrite", "devices", "machine",
-    "coordinator",
+    "coordinator", "stop_on_collapse",
 )  # fmt: skip
 
 ABOUT = """\
@@ -40,6 +43,7 @@ OWN = {
     "devices": (Option("number of devices per machine that share the batches, or all", str), "1"),
     "machine": (Option("I/N for the I-th of N machines that share the run (JAX)", str), None),
     "coordinator": (Option("HOST:PORT of machine 1, as the others reach it", str), None),
+    "stop_on_collapse": (Option("stop, with exit status 4, when the run has collapsed", bool), False),
     "tensorboard": (Option("also write the scalars for TensorBoard, in the workdir", bool), False),
 }
 
@@ -73,6 +77,10 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
     except Interrupted as stop:
         print(f"\n{stop}; the same command resumes from the last checkpoint in {workdir}", file=sys.stderr)
         return stop.status
+    except Collapsed as stop:
+        hint = f"the same command without --stop_on_collapse continues from the checkpoint in {workdir}"
+        print(f"error: {stop}; {hint}", file=sys.stderr)
+        return STATUS_COLLAPSED
     if parse_share("machine", values["machine"] or "1/1")[0] > 0:
         return STATUS_DIVERGED if result.diverged else 0  # machine 1 reports the result
     if result.diverged:
@@ -117,6 +125,7 @@ def report(config: Config, result: Result) -> None:
             print(f"  {accuracy:6.2f} %  {name}")
     if result.collapsed:
         print("  the representation has COLLAPSED")
+        print(*advice(config, result.monitor), sep="\n")
 
 
 def main(argv: Sequence[str]) -> int:

@@ -12,9 +12,11 @@ import keras
 import numpy as np
 
 from selfsup import collapse, eigenspace
+from selfsup.config import Config
 from selfsup.records.moments import is_due
 from selfsup.records.recordings import EVALUATED, LOG, LOG_FIELDS, TIMING, Eigenspaces
 from selfsup.records.workdir import TENSORBOARD
+from selfsup.training.advice import advice
 from selfsup.utils.errors import InputError
 from selfsup.utils.files import or_warning, replacing
 
@@ -22,21 +24,27 @@ TIMING_FIELDS = ("epoch", "seconds", "images_per_second")
 
 
 class EpochLog(keras.callbacks.Callback):
-    """Writes one row per epoch to `log.csv` and `timing.csv`, and warns of a collapse.
+    """Writes one row per epoch to `log.csv` and `timing.csv`, and warns of a collapse with advice.
 
     Both files are rewritten as a whole, so that they hold each epoch once, even after an interruption.
 
     Args:
         workdir: folder of the run.
         images_per_epoch: images trained on in an epoch.
+        config: config of the run, for the advice after a collapse.
         evaluated: whether the run is evaluated after a number of completed epochs.
     """
 
     def __init__(
-        self, workdir: Path, images_per_epoch: int, evaluated: Callable[[int], bool] = lambda epoch: True
+        self,
+        workdir: Path,
+        images_per_epoch: int,
+        config: Config,
+        evaluated: Callable[[int], bool] = lambda epoch: True,
     ) -> None:
         super().__init__()
-        self.workdir, self.images_per_epoch, self.evaluated = workdir, images_per_epoch, evaluated
+        self.workdir, self.images_per_epoch = workdir, images_per_epoch
+        self.config, self.evaluated = config, evaluated
         self._rows: list[list[float]] = []
         self._times: list[list[float]] = []
         self._began = time.perf_counter()
@@ -76,6 +84,8 @@ class EpochLog(keras.callbacks.Callback):
                 "warning: the representation has collapsed: "
                 f"effective rank {row['effective_rank']:.2f}, embedding std {row['embedding_std']:.2f} "
                 f"(healthy: above {collapse.RANK:g} and {collapse.STD:g})",
+                *advice(self.config, row),
+                sep="\n",
                 file=sys.stderr,
                 flush=True,
             )

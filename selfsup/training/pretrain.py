@@ -27,6 +27,7 @@ from selfsup.training.early import EarlyEvaluation
 from selfsup.training.hooks import RunCallbacks, Timed
 from selfsup.training.progress import Progress
 from selfsup.training.resume import Checkpointer
+from selfsup.training.stop import StopOnCollapse
 
 STEPS_PER_EXECUTION = 10
 
@@ -89,16 +90,18 @@ def set_up(
     user_callbacks: Sequence[keras.callbacks.Callback] = (),
     tensorboard: bool = False,
     checkpoint_minutes: float = 10.0,
+    stop_on_collapse: bool = False,
 ) -> Setup:
     """Builds the model and the callbacks, and restores the last checkpoint.
 
     Args:
         config, data, context: config, dataset and execution context of the run.
         components: the replaced components.
-        user_callbacks, tensorboard, checkpoint_minutes: see `selfsup.run`.
+        user_callbacks, tensorboard, checkpoint_minutes, stop_on_collapse: see `selfsup.run`.
 
     Raises:
         InputError: the checkpoints cannot be used, or tensorboard is not installed.
+        Collapsed: the run had collapsed before, and is to stop then.
     """
     steps = data.training_images // config.batch_size
     identity = identity_of(config, data, components)
@@ -108,7 +111,7 @@ def set_up(
     probed = probed_model(model.backbone, model.projector, reuse=config.projector_layers > 2)
     every = config.evaluate_every if context.devices.size == 1 else 0
     early = EarlyEvaluation(probed, data, every, config.epochs, config.seed)
-    log = EpochLog(context.workdir, steps * config.batch_size, early.due)
+    log = EpochLog(context.workdir, steps * config.batch_size, config, early.due)
     eigenspaces = EigenspaceLog(context.workdir, config.record_every, config.epochs)
     progress = Progress(config.epochs, steps, config.batch_size)
     fixed = _fixed_batches(config, data) if context.devices.size == 1 else []
@@ -134,6 +137,10 @@ def set_up(
     ordered.append(Timed(checkpointer, context.clock, "checkpoints"))
     if checkpoint:
         checkpointer.restore(model, checkpoint)
+    if stop_on_collapse:
+        stop = StopOnCollapse(log, checkpointer)
+        stop.check()
+        ordered.append(Timed(stop, context.clock, "checkpoints"))
     callbacks = RunCallbacks(ordered, config.epochs, steps)
     callbacks.set_model(model)
     total = config.epochs * steps
@@ -188,6 +195,7 @@ def pretrain(config: Config, setup: Setup, data: Dataset, context: Context) -> P
 
     Raises:
         Interrupted: a signal stopped the run; its state is saved.
+        Collapsed: the run has collapsed and is to stop then; its state is saved.
     """
     model, callbacks, steps = setup.model, setup.callbacks, setup.steps_per_epoch
 

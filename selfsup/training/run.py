@@ -61,6 +61,7 @@ def run(
     init_from: str | Path | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     keep_checkpoint: bool = True,
+    stop_on_collapse: bool = False,
 ) -> Result:
     """Pre-trains a siamese network, probes it and records the result.
 
@@ -90,6 +91,8 @@ def run(
             a callback with `state() -> dict of arrays` and `restore(state)` is saved in the checkpoints.
         keep_checkpoint: whether to keep the last checkpoint of the finished run, if it has at most
             `KEPT_BYTES`.
+        stop_on_collapse: whether the run ends at the first epoch after which it has collapsed, without an
+            evaluation and a result. A run that had collapsed by its last checkpoint ends before it trains.
 
     Returns:
         The result, as stored in `result.json`.
@@ -98,6 +101,7 @@ def run(
         InputError: the data, devices, machines, workdir or its checkpoints cannot be used, or tensorboard is
             not installed (before training); or the disk is full (after training).
         Interrupted: SIGINT, SIGTERM or SIGHUP stopped the run; its state is saved.
+        Collapsed: the run has collapsed, and `stop_on_collapse` is true; its state is saved.
     """
     if data is not None:
         config = dataclasses.replace(config, dataset=data.name, image_size=data.image_size)
@@ -127,7 +131,7 @@ def run(
                 print(f"already finished in {workdir}; nothing to do")
                 return finished
             machines.together(lambda: _check_continuable(workdir, finished, machines))
-        options = RunOptions(tensorboard, checkpoint_minutes, overwrite, callbacks)
+        options = RunOptions(tensorboard, checkpoint_minutes, overwrite, callbacks, stop_on_collapse)
         prepared = _prepare(config, loaded, components, context, options)
         trained = pretrain(config, prepared.setup, prepared.data, context)
         weights = digest(trained.model)
@@ -143,6 +147,7 @@ class RunOptions:
     checkpoint_minutes: float
     overwrite: bool
     callbacks: Sequence[keras.callbacks.Callback]
+    stop_on_collapse: bool
 
 
 def _finished(workdir: Path, data: Dataset, components: Components) -> Result | None:
@@ -179,12 +184,13 @@ def _prepare(
     workdir, machines = context.workdir, context.machines
     with context.clock.phase("load"), ExitStack() as stack:
         identity = identity_of(config, data, components)
-        machines.check_same({**identity, "number of devices": context.devices.size})
+        same = {"number of devices": context.devices.size, "stop_on_collapse": options.stop_on_collapse}
+        machines.check_same({**identity, **same})
         if options.overwrite:
             stack.enter_context(cleared(workdir))
         machines.share(workdir, [path.name for path in checkpoints.found(workdir)])
-        user_callbacks, minutes = options.callbacks, options.checkpoint_minutes
-        setup = set_up(config, data, context, components, user_callbacks, options.tensorboard, minutes)
+        chosen = (options.callbacks, options.tensorboard, options.checkpoint_minutes)
+        setup = set_up(config, data, context, components, *chosen, options.stop_on_collapse)
         write_config(workdir, config)
         if setup.done < setup.steps:
             (workdir / RESULT).unlink(missing_ok=True)  # of a run that continues
