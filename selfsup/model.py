@@ -205,11 +205,8 @@ class SiameseModel(SavedModel):
             self._update_metrics(z1, z2, correlation)
             self.correlation.assign(correlation)
             self.steps.assign_add(1)
-            if self.online_probe and y is None:
-                raise InputError("labels are missing, which the online probe needs")
             if self.online_probe:
-                features = ops.concatenate([y_pred["h1"], y_pred["h2"]])
-                self.online_probe.learn(features, ops.concatenate([y, y]), self.steps)
+                self.online_probe.learn((y_pred["h1"], y_pred["h2"]), y, self.steps)
         return self.pair_loss(y_pred) / replicas.count()
 
     def _update_metrics(self, z1: Any, z2: Any, correlation: Any) -> None:

@@ -51,7 +51,7 @@ def test_the_online_probe_is_softmax_regression_by_adam(rng):
             moments[2 + i] = 0.999 * moments[2 + i] + 0.001 * gradient**2
             mean, square = moments[i] / (1 - 0.9**step), moments[2 + i] / (1 - 0.999**step)
             value -= 1e-2 * mean / (np.sqrt(square) + 1e-7)
-        probe.learn(ops.convert_to_tensor(h), ops.convert_to_tensor(y), step)
+        probe.learn([ops.convert_to_tensor(h)], ops.convert_to_tensor(y), step)
         np.testing.assert_allclose(ops.convert_to_numpy(probe.state[0]), kernel, rtol=2e-3, atol=2e-4)
         np.testing.assert_allclose(ops.convert_to_numpy(probe.state[1]), bias, rtol=2e-3, atol=2e-4)
     assert float(probe.accuracy.result()) == pytest.approx(100 * right / seen)

@@ -1,5 +1,6 @@
 """Softmax regression: one step of Adam as a pure function, and a classifier that trains beside a network."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -7,6 +8,7 @@ from keras import ops
 
 from selfsup.backend import replicas
 from selfsup.monitor import SampleMean
+from selfsup.utils.errors import InputError
 
 BETA1, BETA2 = 0.9, 0.999
 EPSILON = 1e-7
@@ -69,16 +71,21 @@ class OnlineProbe(keras.layers.Layer):
         self.accuracy = SampleMean(name="online_linear")
         self.built = True
 
-    def learn(self, features: Any, labels: Any, step: Any) -> None:
+    def learn(self, views: Sequence[Any], labels: Any, step: Any) -> None:
         """Takes one step.
 
         Args:
-            features: float [B, D]; gradients do not flow back through them.
-            labels: classes, int [B]; negative for unlabelled features.
+            views: features of views of the same images, float [B, D] each; no gradient flows back.
+            labels: classes of the images, int [B], negative where unknown.
             step: the number of this step, from 1, a scalar.
+
+        Raises:
+            InputError: there are no labels.
         """
-        features = ops.stop_gradient(ops.cast(replicas.gather(features), "float32"))
-        labels = ops.cast(replicas.gather(labels), "int32")
+        if labels is None:
+            raise InputError("labels are missing, which the online probe needs")
+        features = ops.cast(replicas.gather(ops.stop_gradient(ops.concatenate(views))), "float32")
+        labels = ops.cast(replicas.gather(ops.concatenate([labels] * len(views))), "int32")
         known = ops.cast(labels >= 0, "float32")
         kernel, bias = self.state[:2]
         scores = ops.matmul(features, kernel) + bias
