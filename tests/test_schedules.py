@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from selfsup import schedules
+from selfsup import schedules, theory
 from selfsup.config import Config
 from selfsup.model import SiameseModel
 from selfsup.optimizers import CoupledSGD, Group, from_config
@@ -134,6 +134,11 @@ def test_the_model_raises_tau(rng):
 def test_refused_settings(fields, named):
     with pytest.raises(InputError, match=named):
         Config(**fields)
+
+
+def test_the_theory_has_constant_rates():
+    with pytest.raises(InputError, match="constant rates"):
+        theory.Constants.from_config(Config(schedule="cosine"))
 
 
 def test_old_records_lack_schedules_and_keep_their_fingerprint():

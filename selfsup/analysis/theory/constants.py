@@ -7,6 +7,7 @@ from typing import TypeAlias
 import numpy as np
 
 from selfsup.config import Config
+from selfsup.utils.errors import InputError
 
 Array: TypeAlias = np.ndarray
 
@@ -48,12 +49,17 @@ class Constants:
         A step of momentum SGD takes the time learning_rate / (1 - momentum). If a rule sets W_p, alpha_p and
         eta_p have no meaning.
 
+        Raises:
+            InputError: a schedule changes the learning rate or tau, which these equations keep constant.
+
         Example:
             >>> found = Constants.from_config(Config(method="byol"))
             >>> round(found.dt, 6), round(found.beta, 6), found.alpha_p, found.eta
             (0.3, 0.013333, 1.0, 0.0004)
         """
         resolved = config.resolved
+        if resolved.scheduled:
+            raise InputError("the equations of the theory have constant rates, and this config has a schedule")
         dt = config.learning_rate / (1.0 - config.momentum)
         alpha_p = resolved.predictor_learning_rate / config.learning_rate
         return cls(
