@@ -59,7 +59,7 @@ class Constants:
         """
         resolved = config.resolved
         if resolved.scheduled:
-            raise InputError("the equations of the theory have constant rates, and this config has a schedule")
+            raise InputError("the equations of the theory have constant rates; this config has a schedule")
         dt = config.learning_rate / (1.0 - config.momentum)
         alpha_p = resolved.predictor_learning_rate / config.learning_rate
         return cls(
