@@ -23,7 +23,7 @@ GRID = 2001
 
 @dataclass(frozen=True)
 class Conservation:
-    """Theorem 1 in a run: what is left of C = W W^T - V^T V / alpha_p at R moments.
+    """Theorem 1 in a run: what is left of C = W W^T - V^T V / alpha_p at R moments; 0 is the first.
 
     If C(t) is its start value times `decay`, `norm` equals `decay` and `deviation` is 0. The norm alone tests
     little, see `imbalance`. `moved` shows what the test is worth: it is how far the two parts of C deviate
@@ -32,7 +32,7 @@ class Conservation:
 
     Attributes:
         step: completed training steps, int64 [R].
-        decay: exp(-2 eta t), where t starts with momentum at rest, float64 [R].
+        decay: exp(-2 eta t), where a run starts with momentum at rest, float64 [R].
         norm: |C(t)| / |C(0)| in the Frobenius norm, float64 [R].
         deviation: |eig C(t) - decay eig C(0)| / |C(0)|, float64 [R].
         deviation_of_parts: the same relative to |W W^T| + |V^T V / alpha_p| at t, float64 [R].
@@ -61,11 +61,12 @@ def conservation(recorded: Dynamics, constants: Constants) -> Conservation:
     cosine loss does not depend on the scale of any of them, so that each norm decays on its own.
 
     Args:
-        recorded: the recordings of a run whose predictor is trained by gradient, from step 0 on.
+        recorded: recordings of a run whose predictor is trained by gradient. With a symmetrised predictor,
+            pass `recorded[1:]`: the first step makes it symmetric and so changes C.
         constants: see `Constants.from_config`.
 
     Raises:
-        InputError: a rule sets W_p, or the recordings do not start at step 0.
+        InputError: a rule sets W_p, or its weights are not finite at the start.
 
     Example:
         >>> layers = np.diag([2.0, 1.0]), np.eye(2)
@@ -79,10 +80,10 @@ def conservation(recorded: Dynamics, constants: Constants) -> Conservation:
         np.asarray(eigenvalues, np.float64)
         for eigenvalues in (recorded.imbalance, recorded.projector_gram, recorded.predictor_gram)
     )
-    if recorded.step[0] != 0 or not np.isfinite(c[0]).all():
-        raise InputError("Theorem 1 needs recordings from step 0 on, of a predictor trained by gradient")
+    if not np.isfinite(c[0]).all():
+        raise InputError("Theorem 1 needs the recordings of a predictor that is trained by gradient")
     times = constants.times_from_rest(recorded.step)
-    decay = imbalance_decay(times, constants)
+    decay = imbalance_decay(times - times[0], constants)
     size, parts = np.linalg.norm(c[0]), sum(np.linalg.norm(part, axis=1) for part in (w, v))
     off_c, off_w, off_v = (np.linalg.norm(x - decay[:, None] * x[0], axis=1) for x in (c, w, v))
     total = np.abs(c[0]).sum()
