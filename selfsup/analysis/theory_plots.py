@@ -1,0 +1,164 @@
+"""Figures of theory beside practice, in the style of `plots`; `plots.save` writes them."""
+
+from collections.abc import Mapping
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from selfsup.analysis.plots import EPOCHS, PALETTE, STYLE
+from selfsup.analysis.theory.practice import Conservation, power_laws
+from selfsup.analysis.theory.prediction import Prediction
+from selfsup.records.dynamics import Dynamics
+
+WIDTH = 10.0
+MARKERS = "os^Dv"
+DRAWN_MODES = 5
+
+
+def conservation(runs: Mapping[str, Conservation]) -> Figure:
+    """Draws Theorem 1: what is left of |C| beside exp(-2 eta t), and the deviation of C's eigenvalues.
+
+    In the right panel, filled markers are the deviation of C, and open ones that of its parts W W^T and
+    V^T V: the theorem is about the distance between them.
+
+    Args:
+        runs: see `theory.conservation`, by title.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        for index, (title, run) in enumerate(runs.items()):
+            color, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
+            left.plot(run.step, run.decay, color=color, lw=0.8)
+            left.plot(run.step, run.norm, marker, color=color, ms=5, mfc="none", label=title)
+            for values, style, face in ((run.moved, "--", "white"), (run.deviation, "-", color)):
+                right.plot(
+                    run.step[1:], 100 * values[1:], marker + style, color=color, ms=4, mfc=face, lw=0.8
+                )
+        left.plot([], [], color="0.3", lw=0.8, label=r"$e^{-2\eta t}$")
+        right.plot([], [], "--", color="0.3", lw=0.8, label="$WW^T$ or $V^TV$, the nearer one")
+        right.plot([], [], "-", color="0.3", lw=0.8, label="$C$")
+        left.set_ylim(0, 1.05)
+        left.set_title("$|C(t)|\\,/\\,|C(0)|$")
+        right.set_xscale("log")
+        right.set_yscale("log")
+        right.set_title("deviation of eigenvalues from the law, % of $|C(0)|$")
+        for ax in (left, right):
+            ax.set_xlabel("training step")
+            ax.legend(loc="best")
+    return figure
+
+
+def power_law(runs: Mapping[str, Dynamics], steps_per_epoch: Mapping[str, int]) -> Figure:
+    """Draws p over s with the fitted power laws, and their slopes over the epochs with 95 % intervals.
+
+    Dots are the modes above the noise, lines the fits to them, and the dotted grey line has the slope 1/2 of
+    the theory. Faint dots are the other modes with a positive p.
+
+    Args:
+        runs: recordings by title.
+        steps_per_epoch: of each run.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
+        axes = figure.subplots(2, len(runs), squeeze=False, height_ratios=(1.6, 1))
+        last = max(run.step[-1] / steps_per_epoch[title] for title, run in runs.items())
+        norm = Normalize(0, max(float(last), 2.0))
+        for column, (title, run) in zip(axes.T, runs.items(), strict=True):
+            epochs = run.step / steps_per_epoch[title]
+            _draw_modes(column[0], run, epochs, norm)
+            _draw_slopes(column[1], run, epochs, norm)
+            column[0].set_title(title, weight="bold")
+            column[0].set_xlabel("$s_j$, eigenvalue of $F$")
+            column[1].set_xlabel("epoch")
+            column[1].set_xlim(0, 1.05 * max(float(last), 2.0))
+        axes[0, 0].set_ylabel("$p_j = u_j^T W_p u_j$")
+        axes[0, 0].plot([], [], ":", color="0.4", label="slope 1/2")
+        axes[0, 0].legend(loc="upper left")
+        axes[1, 0].set_ylabel("slope")
+        low = min(ax.get_ylim()[0] for ax in axes[1])
+        high = max(ax.get_ylim()[1] for ax in axes[1])
+        for ax in axes[1]:
+            ax.set_ylim(max(low, -0.5), min(high, 1.5))
+        figure.colorbar(ScalarMappable(norm, EPOCHS), ax=axes, fraction=0.02, pad=0.01).set_label("epoch")
+    return figure
+
+
+def _draw_modes(ax: Axes, run: Dynamics, epochs: np.ndarray, norm: Normalize) -> None:
+    highest = 0.0, 0.0
+    for epoch, s, p, law in zip(epochs, run.eigenvalues, run.predictor, power_laws(run), strict=True):
+        color = EPOCHS(norm(epoch))
+        if not law.known:
+            continue
+        weak = np.setdiff1d(np.flatnonzero((p > 0) & (s > 0)), law.modes)
+        ax.plot(s[weak], p[weak], ".", color=color, ms=3, alpha=0.2, mew=0)
+        ax.plot(s[law.modes], p[law.modes], "o", color=color, ms=3, mew=0)
+        ends = np.array([s[law.modes].min(), s[law.modes].max()])
+        ax.plot(ends, np.exp(law.intercept) * ends**law.slope, color=color)
+        highest = max(highest, (float(ends[1]), float(np.exp(law.intercept) * ends[1] ** law.slope)))
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    if highest[0] > 0:
+        ends = np.array([highest[0] / 1e3, highest[0]])
+        ax.plot(ends, 1.6 * highest[1] * (ends / ends[1]) ** 0.5, ":", color="0.4")
+
+
+def _draw_slopes(ax: Axes, run: Dynamics, epochs: np.ndarray, norm: Normalize) -> None:
+    ax.axhline(0.5, color="0.4", ls=":")
+    for epoch, law in zip(epochs, power_laws(run), strict=True):
+        if law.known:
+            half = law.high - law.slope
+            ax.errorbar(epoch, law.slope, half, fmt="o", color=EPOCHS(norm(epoch)), ms=4, capsize=3)
+
+
+def predictions(runs: Mapping[str, Prediction]) -> Figure:
+    """Draws the modes of runs as lines as predicted, and as circles as recorded.
+
+    Args:
+        runs: see `theory.predict`, by title. Of each run, up to five modes are drawn, from the largest
+            eigenvalue of F on. Grey is the noise of p.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 4.8), layout="constrained")
+        axes = figure.subplots(2, len(runs), squeeze=False, sharex="col")
+        for column, (title, run) in zip(axes.T, runs.items(), strict=True):
+            chosen = _spaced(run.p.shape[1])
+            pairs = ((run.p, run.recorded_p, run.skill_p), (run.s, run.recorded_s, run.skill_s))
+            for ax, (predicted, recorded, skill) in zip(column, pairs, strict=True):
+                for index, mode in enumerate(chosen):
+                    ax.plot(run.step, predicted[:, mode], color=PALETTE[index], label=f"mode {mode + 1}")
+                    ax.plot(run.step, recorded[:, mode], "o", color=PALETTE[index], ms=4)
+                _round_ticks(ax)
+                ax.set_title(f"skill {skill:.2f}".replace("-", "\N{MINUS SIGN}"), loc="right")
+            low, high = column[0].get_ylim()
+            column[0].set_ylim(max(low, run.floor.min() / 3), high)
+            column[0].fill_between(run.step, 0, run.floor, color="0.9", zorder=0)
+            column[0].set_title(title, loc="left", weight="bold")
+            column[1].set_xlabel("training step")
+            column[1].margins(y=0.1)
+        shown = max(runs, key=lambda title: runs[title].p.shape[1])
+        lines, _ = axes[1, list(runs).index(shown)].get_legend_handles_labels()
+        names = [f"{place} mode" for place in ("largest", "second", "third", "fourth", "fifth")]
+        figure.legend(lines, names[: len(lines)], loc="outside lower center", ncols=DRAWN_MODES)
+        axes[0, 0].set_ylabel("$p_j$")
+        axes[1, 0].set_ylabel("$s_j = u_j^T E[z_1 z_2^T] u_j$")
+    return figure
+
+
+def _round_ticks(ax: Axes) -> None:
+    """Sets a logarithmic axis with plain numbers at powers of ten or, on short axes, 1, 2 and 5 as well."""
+    ax.set_yscale("log")
+    low, high = ax.get_ylim()
+    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 100 * low else (1.0,)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _spaced(count: int) -> np.ndarray:
+    """Returns up to `DRAWN_MODES` indices below `count`, close at the start and wider later."""
+    return np.unique(np.geomspace(1, count, min(count, DRAWN_MODES)).round().astype(int)) - 1
