@@ -28,8 +28,8 @@ this law, in percent of |C| at the start, and *of the parts* the same in percent
 *moved* is how far the nearer part is from the law: a deviation well below it is the theorem at work.
 *trace* is the deviation of C's trace, in percent of the sum of its absolute eigenvalues at the start. The
 first steps, in which weights change most, are left out where a row starts after the first epoch. With a
-symmetrised predictor (\\*) the theorem holds only for the trace, and the first step is left out, too,
-because it changes C."""
+symmetrised predictor (\\*) the theorem holds only for the trace, and the first steps are always left out,
+because the first one changes C."""
 POWER_LAW = """\
 **p over s.** According to the theory, p = u^T W_p u grows as the square root of s: the slope in logarithms
 tends to 1/2. Slopes are least squares over the n modes above the noise of p, with 95 % t intervals."""
@@ -95,22 +95,26 @@ def blocks(runs: Mapping[str, Practice], figure: Callable[[str, str, Figure], st
     yield TITLE
     yield INTRODUCTION
     yield THEOREM_1
-    conserved = {name + "\\*" * run.symmetric: run for name, run in runs.items()}
-    yield table(
-        (
-            "experiment",
-            "steps",
-            "exp(-2 eta t)",
-            "C(t) / C(0)",
-            "deviation",
-            "of the parts",
-            "moved",
-            "later",
-        ),
-        (_theorem_1(name, run) for name, run in conserved.items()),
+    conserved = {name: run.conserved for name, run in runs.items()}
+    header = (
+        "experiment",
+        "steps",
+        "exp(-2 eta t)",
+        "C(t) / C",
+        "deviation",
+        "of the parts",
+        "moved",
+        "trace",
     )
-    drawn = {name: run.conserved for name, run in runs.items()}
-    yield figure("theory_conservation", "Theorem 1", theory_plots.conservation(drawn))
+    yield table(
+        header,
+        (
+            _theorem_1(name + "\\*" * run.symmetric, found)
+            for name, run in runs.items()
+            for found in (conserved[name], theory.conservation(run.trained, run.constants))
+        ),
+    )
+    yield figure("theory_conservation", "Theorem 1", theory_plots.conservation(conserved))
     yield POWER_LAW
     yield table(
         ("experiment", "s", "after the first epoch", "halfway", "at the end"),
