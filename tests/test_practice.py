@@ -1,12 +1,17 @@
 """Theory beside practice: recordings made of exact solutions, with and without planted deviations."""
 
+import dataclasses
+
 import numpy as np
 import pytest
+from conftest import fake_result, write_fake_run
 from scipy import stats
 
 from selfsup import theory
+from selfsup.analysis import theory_plots
 from selfsup.config import Config
 from selfsup.records.dynamics import Dynamics, read_dynamics
+from selfsup.reproduction.report import Report
 from selfsup.theory import Constants
 from selfsup.training import run as train
 from selfsup.utils.errors import InputError
@@ -131,7 +136,7 @@ def test_shared_parts_that_are_not_positive_are_left_out():
     law = theory.fit_power_law(s, np.sqrt(np.abs(s)), np.arange(6))
     assert law.modes.tolist() == [1, 2, 3, 4, 5]
     assert law.slope == pytest.approx(0.5)
-    assert not theory.fit_power_law(s[:5], np.ones(5), np.arange(5)).known
+    assert not theory.fit_power_law(s[:4], np.ones(4), np.arange(4)).known
 
 
 def networks(rng, constants, symmetric=False, count=5):
@@ -219,3 +224,71 @@ def test_assumptions_are_measured(rng):
     np.testing.assert_allclose(found.lengths, v.sum(1) ** 2 / (v**2).sum(1))
     np.testing.assert_allclose(found.spread, np.log10(v[:, -1] / np.median(v, axis=1)), rtol=1e-5)
     assert np.isnan(found.weight_spread).all()
+
+
+def practised(out, experiment, **changed):
+    """A finished run of a grid with recordings: 390 steps are an epoch of the paper's scale."""
+    result = fake_result(experiment, 80.0)
+    write_fake_run(out / "runs" / experiment / "0", result)
+    constants = Constants.from_config(Config(**result.config))
+    steps = np.array([0, 100, 390, 2340, 4290])
+    s = np.r_[np.full(10, 1e-8), np.logspace(-1, 0.5, 10)]
+    p = np.sqrt(s)
+    found = theory.solve_modes(p, s, constants.times(steps), constants, sigma2=0.3, loss="cosine")
+    c = np.exp(-2 * constants.eta * constants.times_from_rest(steps))[:, None, None] * np.diag(np.arange(20))
+    parts = c + np.eye(20), np.broadcast_to(np.eye(20), c.shape)
+    recorded = recordings(steps, found.p, found.s, found.tau, 0.3, parts)
+    dataclasses.replace(recorded, **changed).write(out / "runs" / experiment / "0")
+
+
+def report_of(out):
+    Report(out, ["table1", "figure5"]).write()
+    return (out / "REPORT.md").read_text()
+
+
+def test_the_report_has_a_section_where_runs_have_recordings(tmp_path):
+    write_fake_run(tmp_path / "runs" / "simsiam" / "0", fake_result("simsiam", 80.0))
+    write_fake_run(tmp_path / "runs" / "directpred" / "0", fake_result("directpred", 80.0))
+    assert "Theory beside practice" not in report_of(tmp_path)
+    practised(tmp_path, "byol_symmetric")
+    practised(tmp_path, "sgd")
+    text = report_of(tmp_path).split("## Theory beside practice")[1]
+    assert "| sgd | 0 to 4,290 | 0.3579 | 0.3579 | 0.00 % | 0.00 % |" in text
+    assert "| sgd | 390 to 4,290 |" in text
+    assert r"| byol_symmetric\* | 100 to 4,290 |" in text
+    assert "| sgd | of F | 0.50 [0.50, 0.50] (n = 10) |" in text
+    assert "| sgd | 10 | 1.00 | 1.00 | 1.00 | 1.00 |" in text
+    assert "simsiam" not in text
+    for name in ("conservation", "power_law", "predictions"):
+        assert (tmp_path / "figures" / f"theory_{name}.png").stat().st_size > 10_000
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("data:image/svg+xml") == (tmp_path / "REPORT.md").read_text().count("![")
+
+
+def test_the_report_of_runs_that_the_theory_cannot_describe(tmp_path):
+    """Expectations of a run on several devices do not exist, and neither do modes of a collapsed one."""
+    unknown = np.full((5, 20), np.nan, np.float32)
+    practised(tmp_path, "byol", variance=unknown, shared=unknown, gain=unknown)
+    practised(tmp_path, "sgd", predictor=np.zeros((5, 20), np.float32))
+    text = report_of(tmp_path).split("## Theory beside practice")[1]
+    assert "| byol | shared by the views | too few modes (n = 0) |" in text
+    assert "| sgd | of F | too few modes (n = 0) |" in text
+    assert "Predicted" not in text
+
+
+def test_the_figures_show_the_values(rng):
+    constants = Constants(eta=0.01, dt=0.1)
+    recorded = solved("cosine", constants, rng)
+    found = theory.predict(recorded, constants)
+    upper, lower = theory_plots.predictions({"a": found, "b": found}).axes[::2]
+    np.testing.assert_allclose(upper.lines[0].get_ydata(), found.p[:, 0])
+    np.testing.assert_allclose(lower.lines[1].get_ydata(), found.recorded_s[:, 0])
+    assert upper.get_title("right") == f"skill {found.skill_p:.2f}"
+    figure = theory_plots.power_law({"a": recorded}, {"a": 20})
+    laws = [law for law in theory.power_laws(recorded) if law.known]
+    drawn = figure.axes[1].containers
+    assert [c.lines[0].get_ydata()[0] for c in drawn] == pytest.approx([law.slope for law in laws])
+    kept = theory.conservation(networks(rng, Constants(eta=0.1)), Constants(eta=0.1))
+    left, right = theory_plots.conservation({"a": kept}).axes
+    np.testing.assert_allclose(left.lines[1].get_ydata(), kept.norm)
+    np.testing.assert_allclose(right.lines[1].get_ydata(), 100 * kept.deviation[1:])

@@ -16,7 +16,7 @@ from selfsup.utils.errors import InputError
 CONFIDENCE = 0.95
 NOISE = 3.0
 """A mode counts if its p is this many deviations of the noise above the level of the weak modes."""
-LEAST_MODES = 5
+LEAST_MODES = 4
 """Fewer modes give no slope."""
 GRID = 2001
 
