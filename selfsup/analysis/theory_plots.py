@@ -1,6 +1,6 @@
 """Figures of theory beside practice, in the style of `plots`; `plots.save` writes them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -11,13 +11,47 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from selfsup.analysis.plots import EPOCHS, PALETTE, STYLE
+from selfsup.analysis.theory.constants import Constants
+from selfsup.analysis.theory.modes import fixed_points, mode_rates
 from selfsup.analysis.theory.practice import Conservation, power_laws
 from selfsup.analysis.theory.prediction import Prediction
 from selfsup.records.dynamics import Dynamics
 
 WIDTH = 10.0
 MARKERS = "os^Dv"
-DRAWN_MODES = 5
+MODES = ("largest mode", "second", "third", "fourth", "fifth")
+"""The modes that are drawn."""
+SUBTICKS = ((1.0, 1.5, 2.0, 3.0, 5.0, 7.0), (1.0, 2.0, 5.0), (1.0,))
+"""Ticks of logarithmic axes over up to one power of ten, up to two, and more."""
+
+
+def phase_portraits(decays: Sequence[float], sigma2: float = 0.0, tau: float = 1.0) -> Figure:
+    """Draws how p and s of a mode move under the Euclidean loss, with one panel per weight decay.
+
+    All paths end on the dashed line s = p^2, at a filled circle. An open one is unstable: it divides the line
+    into modes that die and modes that live.
+
+    Args:
+        decays: values of eta.
+        sigma2, tau: of the mode.
+    """
+    p = np.linspace(0.0, 1.0, 41)
+    grid_p, grid_s = np.meshgrid(p, p)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.2 * len(decays), 3.6), layout="constrained")
+        for ax, eta in zip(figure.subplots(1, len(decays), squeeze=False)[0], decays, strict=True):
+            dp, ds, _ = mode_rates(grid_p, grid_s, np.full_like(grid_p, tau), Constants(eta=eta), sigma2)
+            ax.streamplot(p, p, dp, ds, color="0.6", linewidth=0.6, arrowsize=0.7, density=1.1)
+            ax.plot(p, p**2, "--", color=PALETTE[0])
+            unstable, stable = fixed_points(eta, sigma2, tau)
+            for point, face in ((unstable, "white"), (stable, PALETTE[1]), (0.0, PALETTE[1])):
+                ax.plot(point, point**2, "o", color=PALETTE[1], mfc=face, ms=7, clip_on=False, zorder=3)
+            ax.set_title(rf"$\eta$ = {eta:g}")
+            ax.set_xlabel("$p$")
+            ax.set_ylabel("$s$")
+            ax.set_xlim(0, 1)
+            ax.set_ylim(0, 1)
+    return figure
 
 
 def conservation(runs: Mapping[str, Conservation]) -> Figure:
@@ -43,7 +77,7 @@ def conservation(runs: Mapping[str, Conservation]) -> Figure:
         left.plot([], [], color="0.3", lw=0.8, label=r"$e^{-2\eta t}$")
         right.plot([], [], "--", color="0.3", lw=0.8, label="$WW^T$ or $V^TV$, the nearer one")
         right.plot([], [], "-", color="0.3", lw=0.8, label="$C$")
-        left.set_ylim(0, 1.05)
+        left.set_ylim(bottom=0)
         left.set_title("$|C(t)|\\,/\\,|C(0)|$")
         right.set_xscale("log")
         right.set_yscale("log")
@@ -81,16 +115,15 @@ def power_law(runs: Mapping[str, Dynamics], steps_per_epoch: Mapping[str, int]) 
         axes[0, 0].plot([], [], ":", color="0.4", label="slope 1/2")
         axes[0, 0].legend(loc="upper left")
         axes[1, 0].set_ylabel("slope")
-        low = min(ax.get_ylim()[0] for ax in axes[1])
-        high = max(ax.get_ylim()[1] for ax in axes[1])
+        ends = [end for ax in axes[1] for end in ax.get_ylim()]
         for ax in axes[1]:
-            ax.set_ylim(max(low, -0.5), min(high, 1.5))
+            ax.set_ylim(max(min(0.0, *ends), -0.5), min(max(0.8, *ends), 1.5))
         figure.colorbar(ScalarMappable(norm, EPOCHS), ax=axes, fraction=0.02, pad=0.01).set_label("epoch")
     return figure
 
 
 def _draw_modes(ax: Axes, run: Dynamics, epochs: np.ndarray, norm: Normalize) -> None:
-    highest = 0.0, 0.0
+    highest, lowest = (0.0, 0.0), np.inf
     for epoch, s, p, law in zip(epochs, run.eigenvalues, run.predictor, power_laws(run), strict=True):
         color = EPOCHS(norm(epoch))
         if not law.known:
@@ -98,12 +131,16 @@ def _draw_modes(ax: Axes, run: Dynamics, epochs: np.ndarray, norm: Normalize) ->
         weak = np.setdiff1d(np.flatnonzero((p > 0) & (s > 0)), law.modes)
         ax.plot(s[weak], p[weak], ".", color=color, ms=3, alpha=0.2, mew=0)
         ax.plot(s[law.modes], p[law.modes], "o", color=color, ms=3, mew=0)
-        ends = np.array([s[law.modes].min(), s[law.modes].max()])
+        ends, lowest = (
+            np.array([s[law.modes].min(), s[law.modes].max()]),
+            min(lowest, float(p[law.modes].min())),
+        )
         ax.plot(ends, np.exp(law.intercept) * ends**law.slope, color=color)
         highest = max(highest, (float(ends[1]), float(np.exp(law.intercept) * ends[1] ** law.slope)))
     ax.set_xscale("log")
     ax.set_yscale("log")
-    if highest[0] > 0:
+    if lowest < np.inf:
+        ax.set_ylim(bottom=lowest / 30)
         ends = np.array([highest[0] / 1e3, highest[0]])
         ax.plot(ends, 1.6 * highest[1] * (ends / ends[1]) ** 0.5, ":", color="0.4")
 
@@ -127,12 +164,12 @@ def predictions(runs: Mapping[str, Prediction]) -> Figure:
         figure = Figure(figsize=(WIDTH, 4.8), layout="constrained")
         axes = figure.subplots(2, len(runs), squeeze=False, sharex="col")
         for column, (title, run) in zip(axes.T, runs.items(), strict=True):
-            chosen = _spaced(run.p.shape[1])
+            chosen = range(min(run.p.shape[1], len(MODES)))
             pairs = ((run.p, run.recorded_p, run.skill_p), (run.s, run.recorded_s, run.skill_s))
             for ax, (predicted, recorded, skill) in zip(column, pairs, strict=True):
-                for index, mode in enumerate(chosen):
-                    ax.plot(run.step, predicted[:, mode], color=PALETTE[index], label=f"mode {mode + 1}")
-                    ax.plot(run.step, recorded[:, mode], "o", color=PALETTE[index], ms=4)
+                for mode in chosen:
+                    ax.plot(run.step, predicted[:, mode], color=PALETTE[mode], label=MODES[mode])
+                    ax.plot(run.step, recorded[:, mode], "o", color=PALETTE[mode], ms=4)
                 _round_ticks(ax)
                 ax.set_title(f"skill {skill:.2f}".replace("-", "\N{MINUS SIGN}"), loc="right")
             low, high = column[0].get_ylim()
@@ -142,23 +179,17 @@ def predictions(runs: Mapping[str, Prediction]) -> Figure:
             column[1].set_xlabel("training step")
             column[1].margins(y=0.1)
         shown = max(runs, key=lambda title: runs[title].p.shape[1])
-        lines, _ = axes[1, list(runs).index(shown)].get_legend_handles_labels()
-        names = [f"{place} mode" for place in ("largest", "second", "third", "fourth", "fifth")]
-        figure.legend(lines, names[: len(lines)], loc="outside lower center", ncols=DRAWN_MODES)
+        lines = axes[1, list(runs).index(shown)].get_legend_handles_labels()
+        figure.legend(*lines, loc="outside lower center", ncols=len(MODES))
         axes[0, 0].set_ylabel("$p_j$")
         axes[1, 0].set_ylabel("$s_j = u_j^T E[z_1 z_2^T] u_j$")
     return figure
 
 
 def _round_ticks(ax: Axes) -> None:
-    """Sets a logarithmic axis with plain numbers at powers of ten or, on short axes, 1, 2 and 5 as well."""
+    """Sets a logarithmic axis with round numbers as ticks, closer ones on short axes."""
     ax.set_yscale("log")
     low, high = ax.get_ylim()
-    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 100 * low else (1.0,)))
+    ax.yaxis.set_major_locator(LogLocator(subs=SUBTICKS[int(np.searchsorted((10.0, 100.0), high / low))]))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _spaced(count: int) -> np.ndarray:
-    """Returns up to `DRAWN_MODES` indices below `count`, close at the start and wider later."""
-    return np.unique(np.geomspace(1, count, min(count, DRAWN_MODES)).round().astype(int)) - 1
