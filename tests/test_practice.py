@@ -223,7 +223,15 @@ def test_assumptions_are_measured(rng):
     v = recorded.variance.astype(np.float64)
     np.testing.assert_allclose(found.lengths, v.sum(1) ** 2 / (v**2).sum(1))
     np.testing.assert_allclose(found.spread, np.log10(v[:, -1] / np.median(v, axis=1)), rtol=1e-5)
+    growth = np.median(recorded.shared[-1, WEAK:] / recorded.shared[0, WEAK:])
+    assert found.growth[-1] == pytest.approx(growth, rel=1e-5)
     assert np.isnan(found.weight_spread).all()
+    assert np.isnan(found.weight_growth).all()
+    grams = np.array([[1.0, 1.0, 1.0, 10.0], [2.0, 2.0, 2.0, 200.0]])
+    p = np.array([[0.0, 0.0, 1.0, 1.0]] * 2)
+    one = dataclasses.replace(recordings([0, 1], p, np.ones((2, 4))), projector_gram=grams)
+    np.testing.assert_allclose(theory.assumptions(one).weight_spread, [1, 2])
+    np.testing.assert_allclose(theory.assumptions(one).weight_growth, [1, np.sqrt(40012 / 103)])
 
 
 def practised(out, experiment, **changed):

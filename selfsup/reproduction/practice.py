@@ -39,9 +39,11 @@ epoch to the end. *skill* is 1 for a perfect prediction, 0 for one no better tha
 negative for a worse one (in squares of log p and log s). *restarted* predicts each recording from the one
 before it."""
 ASSUMPTIONS = """\
-**What the equations assume,** after the first epoch and at the end: F and W_p commute (*commutator* 0);
-inputs of W are white, so that F spreads as W W^T does (*spread*: decades between the largest and the
-median eigenvalue); sigma^2 is constant; and for the cosine form many modes make up |z|^2 (*modes in z*)."""
+**What the equations assume,** measured after the first epoch and at the end: F and W_p commute
+(*commutator* 0); inputs of W are white, so that F spreads as W W^T does (*spread*: decades between the
+largest and the median eigenvalue), and s grows as W W^T does (*growth*: factors from the first epoch to
+the end); sigma^2 is constant; and, for the cosine form, many modes make up the squared length of z (*modes
+in z*)."""
 
 
 @dataclass(frozen=True)
@@ -144,8 +146,17 @@ def blocks(runs: Mapping[str, Practice], figure: Callable[[str, str, Figure], st
             theory_plots.predictions(predicted),
         )  # fmt: skip
         yield ASSUMPTIONS
+        assumed = (
+            "commutator",
+            "spread of F",
+            "of W W^T",
+            "growth of s",
+            "of W W^T",
+            "sigma^2",
+            "modes in z",
+        )
         yield table(
-            ("experiment", "commutator", "spread of F", "of W W^T", "sigma^2", "gain", "modes in z"),
+            ("experiment", *assumed),
             (_assumptions(name, runs[name]) for name in predicted),
         )
 
@@ -180,5 +191,9 @@ def _skills(name: str, run: Practice, cosine: theory.Prediction) -> tuple[str, .
 
 def _assumptions(name: str, run: Practice) -> tuple[str, ...]:
     found = theory.assumptions(run.trained)
-    columns = (found.commutator, found.spread, found.weight_spread, found.sigma2, found.gain, found.lengths)
-    return name, *(f"{values[0]:.2f} to {values[-1]:.2f}" for values in columns)
+    courses = [
+        f"{values[0]:.2f} to {values[-1]:.2f}"
+        for values in (found.commutator, found.spread, found.weight_spread, found.sigma2, found.lengths)
+    ]
+    growth = [f"{values[-1]:.2f}" for values in (found.growth, found.weight_growth)]
+    return name, *courses[:3], *growth, *courses[3:]

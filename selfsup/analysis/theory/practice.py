@@ -119,7 +119,7 @@ def noise_floor(p: Array) -> float:
     which a smooth course of p contributes little.
 
     Args:
-        p: u_j^T W_p u_j in ascending order of F's eigenvalues, [D].
+        p: u_j^T W_p u_j in ascending order of F's eigenvalues, [D] with D of at least 4.
 
     Example:
         >>> round(noise_floor(np.array([0.1, -0.1, 0.1, -0.1, 1.0, 2.0, 3.0, 4.0])), 3)

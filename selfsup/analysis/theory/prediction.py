@@ -120,6 +120,9 @@ class Assumptions:
         spread: decades between the largest and the median eigenvalue of F, float64 [R].
         weight_spread: the same for W W^T. Inputs with X = I give F = (1 + sigma^2) W W^T, and so the same
             spread, float64 [R]; NaN if a rule sets W_p.
+        growth: median of c over c at the first recording, over its modes, float64 [R].
+        weight_growth: |W W^T| over |W W^T| at the first recording. With X = I, s grows only if W W^T does,
+            float64 [R]; NaN if a rule sets W_p.
         sigma2: median of sigma^2 over the modes of the first recording, float64 [R].
         gain: median of the target's gain over these modes: 1 without EMA, float64 [R].
         lengths: how many modes make up |z|^2: (sum v)^2 / sum v^2 with v = u^T E[z z^T] u, float64 [R]. The
@@ -130,6 +133,8 @@ class Assumptions:
     commutator: Array
     spread: Array
     weight_spread: Array
+    growth: Array
+    weight_growth: Array
     sigma2: Array
     gain: Array
     lengths: Array
@@ -155,18 +160,28 @@ def assumptions(recorded: Dynamics) -> Assumptions:
     modes = leading_modes(recorded.predictor[0])
     if not len(modes):
         raise InputError("no mode stands out of the noise")
-    variance = np.asarray(recorded.variance, np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        spread, weight_spread = (
-            np.log10(values[:, -1] / np.median(values, axis=1)).astype(np.float64)
-            for values in (recorded.eigenvalues, recorded.projector_gram)
-        )
-    return Assumptions(
-        recorded.step,
-        np.asarray(recorded.commutator, np.float64),
-        spread,
-        weight_spread,
-        np.median(variance[:, modes] / recorded.shared[:, modes] - 1.0, axis=1),
-        np.median(np.asarray(recorded.gain[:, modes], np.float64), axis=1),
-        variance.sum(axis=1) ** 2 / np.sum(variance**2, axis=1),
+    fields = (
+        recorded.variance,
+        recorded.shared,
+        recorded.gain,
+        recorded.eigenvalues,
+        recorded.projector_gram,
     )
+    variance, shared, gain, correlation, weight = (np.asarray(values, np.float64) for values in fields)
+    sizes = np.linalg.norm(weight, axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return Assumptions(
+            step=recorded.step,
+            commutator=np.asarray(recorded.commutator, np.float64),
+            spread=_spread(correlation),
+            weight_spread=_spread(weight),
+            growth=np.median(shared[:, modes] / shared[0, modes], axis=1),
+            weight_growth=sizes / sizes[0],
+            sigma2=np.median(variance[:, modes] / shared[:, modes] - 1.0, axis=1),
+            gain=np.median(gain[:, modes], axis=1),
+            lengths=variance.sum(axis=1) ** 2 / np.sum(variance**2, axis=1),
+        )
+
+
+def _spread(eigenvalues: Array) -> Array:
+    return np.log10(eigenvalues[:, -1] / np.median(eigenvalues, axis=1))
