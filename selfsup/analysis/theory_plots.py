@@ -34,6 +34,10 @@ def phase_portraits(decays: Sequence[float], sigma2: float = 0.0, tau: float = 1
     Args:
         decays: values of eta.
         sigma2, tau: of the mode.
+
+    Example:
+        >>> len(phase_portraits([0.05, 0.2], sigma2=0.5).axes)
+        2
     """
     p = np.linspace(0.0, 1.0, 41)
     grid_p, grid_s = np.meshgrid(p, p)
@@ -62,6 +66,12 @@ def conservation(runs: Mapping[str, Conservation]) -> Figure:
 
     Args:
         runs: see `theory.conservation`, by title.
+
+    Example:
+        >>> steps = np.arange(3)
+        >>> run = Conservation(steps, *[0.9**steps] * 7)
+        >>> conservation({"byol": run}).axes[0].get_xlabel()
+        'training step'
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
@@ -97,6 +107,12 @@ def power_law(runs: Mapping[str, Dynamics], steps_per_epoch: Mapping[str, int]) 
     Args:
         runs: recordings by title.
         steps_per_epoch: of each run.
+
+    Example:
+        >>> s = np.logspace(-4, 0, 20)
+        >>> moment = Dynamics.measure(390, np.diag(s**0.5), np.diag(s), [], None)
+        >>> power_law({"byol": moment}, {"byol": 390}).axes[0].get_title()
+        'byol'
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
@@ -159,6 +175,12 @@ def predictions(runs: Mapping[str, Prediction]) -> Figure:
     Args:
         runs: see `theory.predict`, by title. Of each run, up to five modes are drawn, from the largest
             eigenvalue of F on. Grey is the noise of p.
+
+    Example:
+        >>> ones = np.ones((2, 3))
+        >>> run = Prediction(np.arange(2), *[ones] * 6, ones[:, 0])
+        >>> predictions({"byol": run}).axes[0].get_title("right")
+        'skill nan'
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 4.8), layout="constrained")
