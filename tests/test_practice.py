@@ -12,7 +12,7 @@ from selfsup.analysis import theory_plots
 from selfsup.config import Config
 from selfsup.records.dynamics import Dynamics, read_dynamics
 from selfsup.reproduction.report import Report
-from selfsup.theory import Constants
+from selfsup.theory import Constants, linear_networks
 from selfsup.training import run as train
 from selfsup.utils.errors import InputError
 
@@ -300,3 +300,42 @@ def test_the_figures_show_the_values(rng):
     left, right = theory_plots.conservation({"a": kept}).axes
     np.testing.assert_allclose(left.lines[1].get_ydata(), kept.norm)
     np.testing.assert_allclose(right.lines[1].get_ydata(), 100 * kept.deviation[1:])
+
+
+def recordings_of_linear_network(loss, scales, rng):
+    """A linear network that this package trains on inputs with these standard deviations, [N]."""
+    n, strong = len(scales), len(scales) // 2
+    config = Config(method="sgd", loss=loss, learning_rate=0.02, momentum=0.0, weight_decay=0.02, tau=0.99)
+    views = [view * np.float32(scales) for view in linear_networks.gaussian_views(rng, 200, (0.4, 0.4), n)]
+    u = np.linalg.qr(rng.normal(size=(n, n)))[0]
+    strength = np.r_[np.full(n - strong, 1e-3), np.sort(rng.uniform(0.3, 1.5, strong))]
+    p = np.r_[np.full(n - strong, 1e-5), np.sort(rng.uniform(0.2, 0.8, strong))]
+    found = linear_networks.train(
+        config, *views, (u * strength) @ np.eye(n), (u * p) @ u.T, steps=600, every=100
+    )
+    moments = []
+    for step, w_p, w, w_a in zip(
+        range(0, 601, 100), found.predictor, found.weight, found.target, strict=True
+    ):
+        z1, z2, t1, t2 = (view @ matrix.T for matrix in (w, w_a) for view in views)
+        correlation = (z1.T @ z1 + z2.T @ z2) / 400
+        batch = {"z1": z1, "z2": z2, "t1": t1, "t2": t2}
+        moments.append(Dynamics.measure(step, w_p, correlation, [batch], (w, w_p)))
+    return sum(moments[1:], moments[0]), Constants.from_config(config)
+
+
+@pytest.mark.parametrize("loss", ["euclidean", "cosine"])
+def test_linear_networks_do_as_predicted_unless_their_inputs_are_not_white(loss, rng):
+    white, constants = recordings_of_linear_network(loss, np.ones(20), rng)
+    coloured, _ = recordings_of_linear_network(loss, np.geomspace(0.3, 3, 20), rng)
+    for recorded in (white, coloured):
+        kept = theory.conservation(recorded, constants)
+        assert kept.deviation[-1] < 0.005
+        assert kept.moved[-1] > 20 * kept.deviation[-1]
+    predicted = theory.predict(white, constants, loss)
+    assert min(predicted.skill_p, predicted.skill_s) > 0.98
+    assert theory.predict(coloured, constants, loss).skill_s < 0.9
+    found = theory.assumptions(white)
+    np.testing.assert_allclose(found.spread, found.weight_spread, rtol=1e-4)
+    found = theory.assumptions(coloured)
+    assert found.spread.min() > found.weight_spread.max() + 0.1
