@@ -223,6 +223,12 @@ def test_assumptions_are_measured(rng):
     v = recorded.variance.astype(np.float64)
     np.testing.assert_allclose(found.lengths, v.sum(1) ** 2 / (v**2).sum(1))
     np.testing.assert_allclose(found.spread, np.log10(v[:, -1] / np.median(v, axis=1)), rtol=1e-5)
+    p, c, v, tau = (
+        x[1, WEAK:].astype(np.float64)
+        for x in (recorded.predictor, recorded.shared, recorded.variance, recorded.gain)
+    )
+    cosine = (p @ (tau * c)) / np.sqrt((p**2 @ v) * (tau**2 @ v))
+    assert found.loss[1] == pytest.approx(-2 * cosine)
     growth = np.median(recorded.shared[-1, WEAK:] / recorded.shared[0, WEAK:])
     assert found.growth[-1] == pytest.approx(growth, rel=1e-5)
     assert np.isnan(found.weight_spread).all()

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from selfsup.analysis import theory, theory_plots
 from selfsup.config import Config
 from selfsup.records.dynamics import DYNAMICS, Dynamics, read_dynamics
+from selfsup.records.recordings import read_log
 from selfsup.reproduction.grid import Run
 from selfsup.reproduction.page import table
 from selfsup.utils.errors import InputError
@@ -27,9 +28,9 @@ the projector's last Dense and V the predictor's first. *deviation* is the dista
 this law, in percent of |C| at the start, and *of the parts* the same in percent of |W W^T| + |V^T V|.
 *moved* is how far the nearer part is from the law: a deviation well below it is the theorem at work.
 *trace* is the deviation of C's trace, in percent of the sum of its absolute eigenvalues at the start. The
-first steps, in which weights change most, are left out where a row starts after the first epoch. With a
-symmetrised predictor (\\*) the theorem holds only for the trace, and the first steps are always left out,
-because the first one changes C."""
+first steps, in which weights change most, are left out where a row starts after the first epoch. Where the
+predictor is symmetrised or has its own weight decay (\\*), the theorem holds only for the trace. The first
+step that makes a predictor symmetric changes C and is always left out."""
 POWER_LAW = """\
 **p over s.** According to the theory, p = u^T W_p u grows as the square root of s: the slope in logarithms
 tends to 1/2. Slopes are least squares over the n modes above the noise of p, with 95 % t intervals."""
@@ -42,18 +43,33 @@ ASSUMPTIONS = """\
 **What the equations assume,** measured after the first epoch and at the end: F and W_p commute
 (*commutator* 0); inputs of W are white, so that F spreads as W W^T does (*spread*: decades between the
 largest and the median eigenvalue), and s grows as W W^T does (*growth*: factors from the first epoch to
-the end); sigma^2 is constant; and, for the cosine form, many modes make up the squared length of z (*modes
-in z*)."""
+the end); and sigma^2 is constant. For the cosine form, many modes make up the squared length of z (*modes
+in z*), and lengths are those of the mean: *loss by the means* is the loss that then follows, beside that
+of the last epoch. If it is far higher, sigma^2 is largely a variation of lengths, which the cosine does
+not see."""
+
+FORMS = ("cosine", "restarted", "Euclidean")
+ASSUMED = (
+    "commutator", "spread of F", "spread of W W^T", "growth of s", "growth of W W^T", "sigma^2",
+    "modes in z", "loss by the means", "loss",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Practice:
-    """A run beside the theory: its recordings, their constants, and the steps of an epoch."""
+    """A run beside the theory: its recordings, their constants, the steps of an epoch, and the last loss."""
 
     recorded: Dynamics
     constants: theory.Constants
     steps: int
     symmetric: bool
+    loss: float
+
+    @property
+    def exact(self) -> bool:
+        """Whether Theorem 1 is about all eigenvalues, and not only about the trace."""
+        same = np.isclose(self.constants.predictor_decay, self.constants.eta, rtol=1e-9, atol=0.0)
+        return bool(same) and not self.symmetric
 
     @property
     def trained(self) -> Dynamics:
@@ -83,6 +99,7 @@ def read(run: Run | None) -> Practice | None:
         constants=theory.Constants.from_config(config),
         steps=run.result.dataset["train"] // config.batch_size,
         symmetric=config.symmetric,
+        loss=float(read_log(run.workdir)["loss"][-1]),
     )
     return found if len(found.trained) else None
 
@@ -111,7 +128,7 @@ def blocks(runs: Mapping[str, Practice], figure: Callable[[str, str, Figure], st
     yield table(
         header,
         (
-            _theorem_1(name + "\\*" * run.symmetric, found)
+            _theorem_1(name + "\\*" * (not run.exact), found)
             for name, run in runs.items()
             for found in (conserved[name], theory.conservation(run.trained, run.constants))
         ),
@@ -138,7 +155,7 @@ def blocks(runs: Mapping[str, Practice], figure: Callable[[str, str, Figure], st
     if predicted:
         yield PREDICTION
         yield table(
-            ("experiment", "modes", "cosine: p", "s", "restarted: p", "s", "Euclidean: p", "s"),
+            ("experiment", "modes", *(f"{form}: {x}" for form in FORMS for x in "ps")),
             (_skills(name, runs[name], found) for name, found in predicted.items()),
         )
         yield figure(
@@ -146,17 +163,8 @@ def blocks(runs: Mapping[str, Practice], figure: Callable[[str, str, Figure], st
             theory_plots.predictions(predicted),
         )  # fmt: skip
         yield ASSUMPTIONS
-        assumed = (
-            "commutator",
-            "spread of F",
-            "of W W^T",
-            "growth of s",
-            "of W W^T",
-            "sigma^2",
-            "modes in z",
-        )
         yield table(
-            ("experiment", *assumed),
+            ("experiment", *ASSUMED),
             (_assumptions(name, runs[name]) for name in predicted),
         )
 
@@ -196,4 +204,4 @@ def _assumptions(name: str, run: Practice) -> tuple[str, ...]:
         for values in (found.commutator, found.spread, found.weight_spread, found.sigma2, found.lengths)
     ]
     growth = [f"{values[-1]:.2f}" for values in (found.growth, found.weight_growth)]
-    return name, *courses[:3], *growth, *courses[3:]
+    return name, *courses[:3], *growth, *courses[3:], f"{found.loss[-1]:.2f}", f"{run.loss:.2f}"

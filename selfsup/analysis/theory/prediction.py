@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from selfsup.analysis.theory.constants import Array, Constants
-from selfsup.analysis.theory.modes import solve_modes
+from selfsup.analysis.theory.modes import DIRECTIONS, solve_modes
 from selfsup.analysis.theory.practice import leading_modes, noise_floor
 from selfsup.records.dynamics import Dynamics
 from selfsup.utils.errors import InputError
@@ -127,6 +127,9 @@ class Assumptions:
         gain: median of the target's gain over these modes: 1 without EMA, float64 [R].
         lengths: how many modes make up |z|^2: (sum v)^2 / sum v^2 with v = u^T E[z z^T] u, float64 [R]. The
             cosine form replaces lengths by their means, which is rough for few modes.
+        loss: the cosine loss of these modes with lengths replaced by their means, -2 R / sqrt(P Q) in the
+            terms of `theory.modes`, float64 [R]. If the loss in `log.csv` is far below, a large part of
+            sigma^2 is a variation of lengths, which the cosine does not see.
     """
 
     step: Array
@@ -138,6 +141,7 @@ class Assumptions:
     sigma2: Array
     gain: Array
     lengths: Array
+    loss: Array
 
 
 def assumptions(recorded: Dynamics) -> Assumptions:
@@ -160,28 +164,28 @@ def assumptions(recorded: Dynamics) -> Assumptions:
     modes = leading_modes(recorded.predictor[0])
     if not len(modes):
         raise InputError("no mode stands out of the noise")
-    fields = (
-        recorded.variance,
-        recorded.shared,
-        recorded.gain,
-        recorded.eigenvalues,
-        recorded.projector_gram,
+    p, variance, shared, gain = (
+        np.asarray(values[:, modes], np.float64)
+        for values in (recorded.predictor, recorded.variance, recorded.shared, recorded.gain)
     )
-    variance, shared, gain, correlation, weight = (np.asarray(values, np.float64) for values in fields)
-    sizes = np.linalg.norm(weight, axis=1)
+    lengths = np.asarray(recorded.variance, np.float64)
+    sizes = np.linalg.norm(recorded.projector_gram, axis=1)
+    prediction, target = (np.sum(x**2 * variance, axis=1) for x in (p, gain))
     with np.errstate(divide="ignore", invalid="ignore"):
         return Assumptions(
             step=recorded.step,
             commutator=np.asarray(recorded.commutator, np.float64),
-            spread=_spread(correlation),
-            weight_spread=_spread(weight),
-            growth=np.median(shared[:, modes] / shared[0, modes], axis=1),
+            spread=_spread(recorded.eigenvalues),
+            weight_spread=_spread(recorded.projector_gram),
+            growth=np.median(shared / shared[0], axis=1),
             weight_growth=sizes / sizes[0],
-            sigma2=np.median(variance[:, modes] / shared[:, modes] - 1.0, axis=1),
-            gain=np.median(gain[:, modes], axis=1),
-            lengths=variance.sum(axis=1) ** 2 / np.sum(variance**2, axis=1),
+            sigma2=np.median(variance / shared - 1.0, axis=1),
+            gain=np.median(gain, axis=1),
+            lengths=lengths.sum(axis=1) ** 2 / np.sum(lengths**2, axis=1),
+            loss=-DIRECTIONS * np.sum(p * gain * shared, axis=1) / np.sqrt(prediction * target),
         )
 
 
 def _spread(eigenvalues: Array) -> Array:
-    return np.log10(eigenvalues[:, -1] / np.median(eigenvalues, axis=1))
+    values = np.asarray(eigenvalues, np.float64)
+    return np.log10(values[:, -1] / np.median(values, axis=1))
