@@ -116,6 +116,20 @@ def test_the_interval_is_that_of_a_regression_and_covers(rng):
     assert 0.92 < inside / 400 < 0.98
 
 
+@pytest.mark.parametrize("power", [0.3, 0.5, 1.0])
+def test_the_choice_of_modes_hardly_biases_the_slope(power, rng):
+    s = np.logspace(-5, 1, 128)
+    laws = [
+        theory.fit_power_law(
+            s, 0.5 * s**power * np.exp(0.2 * rng.normal(size=128)) + 0.02 * rng.normal(size=128)
+        )
+        for _ in range(200)
+    ]
+    assert np.mean([law.slope for law in laws]) == pytest.approx(power, abs=0.01)
+    assert 0.88 < np.mean([law.low < power < law.high for law in laws]) < 0.99
+    assert not len(theory.leading_modes(np.full(8, np.nan)))
+
+
 @pytest.mark.parametrize("power", [0.5, 1.0])
 def test_modes_below_the_noise_do_not_bend_the_slope(power, rng):
     s = np.logspace(-5, 1, 128)

@@ -139,26 +139,25 @@ def power_law(runs: Mapping[str, Dynamics], steps_per_epoch: Mapping[str, int]) 
 
 
 def _draw_modes(ax: Axes, run: Dynamics, epochs: np.ndarray, norm: Normalize) -> None:
-    highest, lowest = (0.0, 0.0), np.inf
+    strong = []  # s and p of all modes above the noise
     for epoch, s, p, law in zip(epochs, run.eigenvalues, run.predictor, power_laws(run), strict=True):
-        color = EPOCHS(norm(epoch))
-        if not law.known:
+        if not len(law.modes):
             continue
+        color = EPOCHS(norm(epoch))
         weak = np.setdiff1d(np.flatnonzero((p > 0) & (s > 0)), law.modes)
         ax.plot(s[weak], p[weak], ".", color=color, ms=3, alpha=0.2, mew=0)
         ax.plot(s[law.modes], p[law.modes], "o", color=color, ms=3, mew=0)
-        ends, lowest = (
-            np.array([s[law.modes].min(), s[law.modes].max()]),
-            min(lowest, float(p[law.modes].min())),
-        )
-        ax.plot(ends, np.exp(law.intercept) * ends**law.slope, color=color)
-        highest = max(highest, (float(ends[1]), float(np.exp(law.intercept) * ends[1] ** law.slope)))
+        strong.append([s[law.modes], p[law.modes]])
+        if law.known:
+            ends = s[law.modes][[0, -1]]
+            ax.plot(ends, np.exp(law.intercept) * ends**law.slope, color=color)
     ax.set_xscale("log")
     ax.set_yscale("log")
-    if lowest < np.inf:
-        ax.set_ylim(bottom=lowest / 30)
-        ends = np.array([highest[0] / 1e3, highest[0]])
-        ax.plot(ends, 1.6 * highest[1] * (ends / ends[1]) ** 0.5, ":", color="0.4")
+    if strong:
+        s, p = np.concatenate(strong, axis=1)
+        ax.set_ylim(bottom=p.min() / 10)
+        ends = s.max() * np.array([1e-3, 1.0])
+        ax.plot(ends, p.max() * np.sqrt(ends / s.max()), ":", color="0.4")
 
 
 def _draw_slopes(ax: Axes, run: Dynamics, epochs: np.ndarray, norm: Normalize) -> None:

@@ -131,10 +131,11 @@ def noise_floor(p: Array) -> float:
 
 
 def leading_modes(p: Array) -> Array:
-    """Returns the modes above the noise: from the largest eigenvalue of F down to the first p_j below it.
+    """Returns the modes above the noise: those of the largest eigenvalues of F.
 
-    To stop there, rather than to leave out the modes below, selects by F and not by p: otherwise the modes
-    that noise has raised would remain alone among the weak ones, and the slope would be too flat.
+    They end where the median of three neighbouring p falls to `noise_floor`. This selects by F, and hardly by
+    p itself: otherwise the modes that noise has raised would remain alone among the weak ones, and the slope
+    would be too flat. Only modes below a third of the floor are left out, which F and W_p do not share.
 
     Args:
         p: see `noise_floor`; NaN gives no modes.
@@ -143,12 +144,15 @@ def leading_modes(p: Array) -> Array:
         Indices of p in descending order of F's eigenvalues.
 
     Example:
-        >>> leading_modes(np.array([0.1, -0.1, 0.1, -0.1, 1.0, 0.0, 3.0, 4.0])).tolist()
-        [7, 6]
+        >>> leading_modes(np.array([0.1, -0.1, 0.1, -0.1, 0.1, 1.0, 2.0, 0.0, 3.0, 4.0])).tolist()
+        [9, 8, 6, 5]
     """
-    above = np.asarray(p, np.float64)[::-1] > noise_floor(p)
-    count = len(above) if above.all() else int(np.argmin(above))
-    return len(above) - 1 - np.arange(count)
+    p, floor = np.asarray(p, np.float64), noise_floor(p)
+    descending = p[::-1]
+    before, after = np.r_[descending[:1], descending[:-1]], np.r_[descending[1:], -np.inf]
+    above = np.median([before, descending, after], axis=0) > floor
+    count = int(np.argmin(np.append(above, False)))
+    return len(p) - 1 - np.flatnonzero(descending[:count] > floor / NOISE)
 
 
 @dataclass(frozen=True)
