@@ -128,6 +128,8 @@ def test_the_choice_of_modes_hardly_biases_the_slope(power, rng):
     assert np.mean([law.slope for law in laws]) == pytest.approx(power, abs=0.01)
     assert 0.88 < np.mean([law.low < power < law.high for law in laws]) < 0.99
     assert not len(theory.leading_modes(np.full(8, np.nan)))
+    one_apart = np.r_[0.01 * rng.normal(size=20), 1.0, 2.0, 3.0, -0.5]
+    assert theory.leading_modes(one_apart).tolist() == [22, 21, 20]
 
 
 @pytest.mark.parametrize("power", [0.5, 1.0])

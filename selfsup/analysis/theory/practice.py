@@ -149,7 +149,7 @@ def leading_modes(p: Array) -> Array:
     """
     p, floor = np.asarray(p, np.float64), noise_floor(p)
     descending = p[::-1]
-    before, after = np.r_[descending[:1], descending[:-1]], np.r_[descending[1:], -np.inf]
+    before, after = np.r_[descending[2], descending[:-1]], np.r_[descending[1:], -np.inf]
     above = np.median([before, descending, after], axis=0) > floor
     count = int(np.argmin(np.append(above, False)))
     return len(p) - 1 - np.flatnonzero(descending[:count] > floor / NOISE)
