@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the names of `_HOME` and `_M
     from selfsup.analysis import plots as plots
     from selfsup.analysis import probe as probe
     from selfsup.analysis import theory as theory
+    from selfsup.analysis import theory_plots as theory_plots
     from selfsup.analysis.encoder import Encoder as Encoder
     from selfsup.analysis.encoder import load_encoder as load_encoder
     from selfsup.augment import Augmentation as Augmentation
@@ -86,6 +87,7 @@ _MODULES = {
     "predictors": "predictors",
     "probe": "analysis.probe",
     "theory": "analysis.theory",
+    "theory_plots": "analysis.theory_plots",
 }
 
 __all__ = [*_HOME, *_MODULES]

@@ -7,7 +7,7 @@ NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("
 
 
 def test_there_are_notebooks():
-    assert [path.stem for path in NOTEBOOKS] == ["eigenspaces", "quickstart"]
+    assert [path.stem for path in NOTEBOOKS] == ["eigenspaces", "quickstart", "theory"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -1,8 +1,9 @@
-"""A Markdown report as one HTML file."""
+"""A Markdown report as one HTML file, and its tables."""
 
 import base64
 import html
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import markdown
@@ -56,3 +57,9 @@ def to_html(text: str, folder: Path) -> str:
         r"<td>(holds|does not hold|undecided)</td>", lambda m: f'<td class="{m[1]}">{m[1]}</td>', body
     )
     return PAGE.format(title=html.escape(text.splitlines()[0].lstrip("# ")), body=body)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines)

@@ -8,10 +8,10 @@ from selfsup import collapse
 from selfsup.analysis import plots
 from selfsup.records.recordings import read_eigenspaces, read_log
 from selfsup.records.results import RESULT
-from selfsup.reproduction import figures
+from selfsup.reproduction import figures, practice
 from selfsup.reproduction.claims import claims
 from selfsup.reproduction.grid import FAILURE, RUNS, Run, collect
-from selfsup.reproduction.page import to_html
+from selfsup.reproduction.page import table, to_html
 from selfsup.reproduction.provenance import dataset_of, describe_origin, describe_scale, is_paper_scale
 from selfsup.reproduction.registry import EXPERIMENTS, SECTIONS, canonical
 from selfsup.reproduction.tables import HEADER, REUSED, Cell, make_cells, table_rows
@@ -133,6 +133,7 @@ class Report:
             yield self._figure("accuracies", "Published accuracies and ours", figures.accuracy_dots(finished))
         for section in self.sections:
             yield from self._section(section)
+        yield from self._practice()
         failed = [run for run in self._shown() if run.failure]
         if failed:
             yield "## Runs without an accuracy"
@@ -198,6 +199,13 @@ class Report:
             logs = {name: read_log(run.workdir) for name, run in runs.items()}
             yield self._figure(f"{section}_curves", "Training curves", plots.training_curves(logs))
 
+    def _practice(self) -> Iterable[str]:
+        names = {canonical(name) for section in self.sections for name in SECTIONS[section].experiments}
+        runs = {name: practice.read(self._first(name)) for name in practice.EXPERIMENTS if name in names}
+        found = {name: run for name, run in runs.items() if run is not None}
+        if found:
+            yield from practice.blocks(found, self._figure)
+
     def _first(self, experiment: str) -> Run | None:
         return next((r for r in self.runs[canonical(experiment)] if r.result and not r.result.diverged), None)
 
@@ -215,9 +223,3 @@ class Report:
 
 def _source(cell: Cell) -> str:
     return cell.source if cell.raw is None else f"{cell.source}; raw: {cell.raw.source}"
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines)

@@ -4,6 +4,8 @@ The equations of the paper as functions of NumPy, and their solutions by SciPy:
   - `Constants`: the constants of the equations, from the settings of a run;
   - `modes`: each eigenvector of F on its own, with fixed points, collapse threshold and basin;
   - `matrices`: W_p and F as matrices, and the weights of the whole network;
+  - `practice`: Theorem 1 and the square-root law in the recordings of a run;
+  - `prediction`: its modes as the equations predict them;
   - `linear_networks`: linear networks that this package trains; it needs Keras and is not imported here.
 
 An eigenvalue s of the theory is u^T E[z1 z2^T] u, the part of F that both views share: that of F itself is
@@ -27,3 +29,15 @@ from selfsup.analysis.theory.modes import fixed_points as fixed_points
 from selfsup.analysis.theory.modes import invariant as invariant
 from selfsup.analysis.theory.modes import mode_rates as mode_rates
 from selfsup.analysis.theory.modes import solve_modes as solve_modes
+from selfsup.analysis.theory.practice import Conservation as Conservation
+from selfsup.analysis.theory.practice import PowerLaw as PowerLaw
+from selfsup.analysis.theory.practice import conservation as conservation
+from selfsup.analysis.theory.practice import fit_power_law as fit_power_law
+from selfsup.analysis.theory.practice import leading_modes as leading_modes
+from selfsup.analysis.theory.practice import noise_floor as noise_floor
+from selfsup.analysis.theory.practice import power_laws as power_laws
+from selfsup.analysis.theory.prediction import Assumptions as Assumptions
+from selfsup.analysis.theory.prediction import Prediction as Prediction
+from selfsup.analysis.theory.prediction import assumptions as assumptions
+from selfsup.analysis.theory.prediction import predict as predict
+from selfsup.analysis.theory.prediction import skill as skill

@@ -25,6 +25,7 @@ class Constants:
         alpha_p: learning rate of W_p relative to that of W.
         beta: rate at which the target follows the online network; infinite if they are equal, without EMA.
         dt: time of one training step.
+        momentum: of SGD. It counts only in `times_from_rest`.
 
     Example:
         >>> Constants(eta=0.1).predictor_decay
@@ -36,6 +37,7 @@ class Constants:
     alpha_p: float = 1.0
     beta: float = math.inf
     dt: float = 1.0
+    momentum: float = 0.0
 
     @property
     def predictor_decay(self) -> float:
@@ -68,8 +70,24 @@ class Constants:
             alpha_p=alpha_p,
             beta=(1.0 - resolved.tau) / dt if resolved.ema else math.inf,
             dt=dt,
+            momentum=config.momentum,
         )
 
     def times(self, steps: Array | float) -> Array:
         """Returns the time after numbers of training steps."""
         return np.asarray(steps, np.float64) * self.dt
+
+    def times_from_rest(self, steps: Array | float) -> Array:
+        """Returns the time after numbers of steps of a run that starts with a momentum of zero.
+
+        A constant force then moves a weight as it would in `dt` (n - m (1 - m^n) / (1 - m)) without momentum:
+        after many steps, m / (1 - m) steps are missing.
+
+        Example:
+            >>> constants = Constants(dt=0.5, momentum=0.9)
+            >>> constants.times_from_rest(np.array([0, 1, 1000])).round(3).tolist()
+            [0.0, 0.05, 495.5]
+        """
+        steps = np.asarray(steps, np.float64)
+        m = self.momentum
+        return self.times(steps - m * (1.0 - m**steps) / (1.0 - m))

@@ -48,9 +48,10 @@ def integrate(
         return np.concatenate([np.ravel(rate) for rate in rates(*split(flat))])
 
     flat_start = np.concatenate([np.ravel(np.asarray(array, np.float64)) for array in start])
-    found = solve_ivp(
-        flat_rates, (times[0], times[-1]), flat_start, method=method, t_eval=times, rtol=RTOL, atol=ATOL
-    )
+    with np.errstate(over="ignore", invalid="ignore"):  # refused below
+        found = solve_ivp(
+            flat_rates, (times[0], times[-1]), flat_start, method=method, t_eval=times, rtol=RTOL, atol=ATOL
+        )
     if not found.success or not np.isfinite(found.y).all():
         raise InputError(f"the equations have no solution up to time {times[-1]:g}: {found.message}")
     return [np.moveaxis(part, -1, 0) for part in split(found.y)]
