@@ -12,6 +12,7 @@ from keras import ops
 from selfsup.model import SiameseModel
 from selfsup.records import checkpoints
 from selfsup.utils.errors import InputError
+from selfsup.utils.files import user_path
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class InitialWeights:
         Raises:
             InputError: the folder holds no checkpoint.
         """
-        checkpoint = checkpoints.latest(Path(run), {}) if Path(run).is_dir() else None
+        run = user_path("init_from", str(run))
+        checkpoint = checkpoints.latest(run, {}) if run.is_dir() else None
         if checkpoint is None:
             raise InputError(
                 f"init_from: there is no checkpoint in {run}; a run keeps its last one unless it has more "
@@ -44,7 +46,7 @@ class InitialWeights:
         weights = [(n.split(" ", 1)[1], a) for n, a in checkpoint.arrays.items() if n.startswith("model/")]
         networks = [array for path, array in weights if not path.startswith("siamese/")]  # online ones first
         predictor = [array for path, array in weights if path.startswith("predictor/")]
-        return cls(Path(run), networks, predictor)
+        return cls(run, networks, predictor)
 
     def __repr__(self) -> str:
         """Describes the weights, not the path, as part of the identity of the run that starts from them."""

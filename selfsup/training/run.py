@@ -106,8 +106,6 @@ def run(
     if data is not None:
         config = dataclasses.replace(config, dataset=data.name, image_size=data.image_size)
     workdir = config.default_workdir if workdir is None else user_path("workdir", str(workdir))
-    initial = None if init_from is None else InitialWeights.read(user_path("init_from", str(init_from)))
-    components = Components(backbone, augmentation, loss, optimizer, initial)
     check_settings()
     keep_freed_memory()
     if config.deterministic:
@@ -115,6 +113,8 @@ def run(
     machines = Machines.connect(machine, coordinator)
     chosen = machines.together(lambda: Devices(devices, machines))
     machines.together(lambda: chosen.check(config))
+    initial = machines.together(lambda: None if init_from is None else InitialWeights.read(init_from))
+    components = machines.together(lambda: Components(backbone, augmentation, loss, optimizer, initial))
     with ExitStack() as stack:
         stack.enter_context(tolerant_output())
         workdir = stack.enter_context(machines.own_folder(workdir))
