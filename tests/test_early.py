@@ -13,6 +13,8 @@ from selfsup.config import Config
 from selfsup.data.load import load_dataset
 from selfsup.model import SiameseModel
 from selfsup.networks.softmax import OnlineProbe
+from selfsup.records import checkpoints
+from selfsup.records.checkpoints import Checkpoint
 from selfsup.records.recordings import EVALUATED, read_log
 from selfsup.training import early, pretrain
 from selfsup.training import run as train
@@ -105,6 +107,22 @@ def test_a_longer_run_drops_the_last_evaluation_of_the_shorter_one(tiny_npz, tmp
     for name in ("parts", "whole"):
         train.run(config_of(tiny_npz, epochs=3), tmp_path / name)
     assert (tmp_path / "parts" / "log.csv").read_text() == (tmp_path / "whole" / "log.csv").read_text()
+
+
+@pytest.mark.usefixtures("shallow")
+def test_checkpoints_from_before_the_evaluations_resume(tiny_npz, tmp_path):
+    whole = train.run(config_of(tiny_npz, epochs=3), tmp_path / "whole")
+    train.run(config_of(tiny_npz, epochs=2), tmp_path / "old")
+    last = checkpoints.latest(tmp_path / "old", {})
+    arrays = {name: a for name, a in last.arrays.items() if not name.startswith("online_probe/")}
+    assert len(last.arrays) - len(arrays) == 6
+    arrays["log/rows"] = arrays["log/rows"][:, :5]
+    checkpoints.save(tmp_path / "old", last.identity, Checkpoint(last.steps, arrays))
+    assert train.run(config_of(tiny_npz, epochs=3), tmp_path / "old").weights == whole.weights
+    log = read_log(tmp_path / "old")
+    assert np.isfinite(log["online_linear"]).tolist() == [False, False, True]
+    assert np.isfinite(log["knn"]).tolist() == [False, False, True]
+    np.testing.assert_array_equal(log["loss"], read_log(tmp_path / "whole")["loss"])
 
 
 @pytest.mark.usefixtures("shallow")

@@ -111,11 +111,10 @@ class Checkpointer(keras.callbacks.Callback):
                 f"the checkpoints in {self.workdir} were written with other variables or callbacks; resume "
                 "with the same version of selfsup and the same callbacks, or start again with --overwrite"
             )
-        for variable, array in zip(
-            [*current, *probe], [*saved, *state.get(_PROBE, {}).values()], strict=True
-        ):
+        for variable, array in zip(current, saved, strict=True):
             variable.assign(array)
-        self._metrics = list(state.get(_METRICS, {}).values())
+        for variable, array in zip(probe, learned, strict=bool(learned)):
+            variable.assign(array)
         for name, owner in self.stateful.items():
             owner.restore(state.get(name, {}))
 
