@@ -165,7 +165,8 @@ def write_fake_run(workdir: Path, result: Result) -> None:
     workdir.mkdir(parents=True)
     write_json(workdir / "config.json", result.config)
     epochs = range(1, result.config["epochs"] + 1)
-    rows = [f"{epoch},{-2 + 1 / epoch},0.8,{4 + epoch},0.1" for epoch in epochs]
+    evaluated = "40.5,45.5,20.5,15.5,0.3,-1.5"
+    rows = [f"{epoch},{-2 + 1 / epoch},0.8,{4 + epoch},0.1,{evaluated}" for epoch in epochs]
     (workdir / "log.csv").write_text("\n".join([",".join(LOG_FIELDS), *rows]) + "\n")
     fake_recording(result.config["seed"]).write(workdir)
     result.write(workdir)

@@ -65,6 +65,9 @@ def configs(draw: st.DrawFn) -> Config:
         chosen.pop("ema", None)
     if not chosen.get("ema", method.ema):
         chosen.pop("tau", None)
+        chosen.pop("tau_schedule", None)
+    if "warmup_epochs" in chosen:
+        chosen["warmup_epochs"] %= chosen.get("epochs", Config.epochs)
     return Config(**chosen)
 
 

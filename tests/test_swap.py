@@ -9,6 +9,7 @@ from keras import ops
 
 import selfsup
 from selfsup import InputError
+from selfsup.records.recordings import EVALUATED
 
 pytestmark = pytest.mark.usefixtures("shallow")
 EAGER = keras.backend.backend() == "tensorflow"  # tracing takes longer than a few steps
@@ -235,7 +236,7 @@ def test_a_run_with_own_parts_and_callbacks(data, tmp_path):
         selfsup.run(settings, tmp_path, data=data, callbacks=[Watching()])
     watching = Watching()
     result = selfsup.run(settings, tmp_path, **parts, callbacks=[watching])
-    names = ["effective_rank", "embedding_std", "loss", "online_linear"]
+    names = sorted(["effective_rank", "embedding_std", "loss", "online_linear", *EVALUATED])
     assert watching.seen == ["begin", (1, 2, names), "end"]
     assert result.swapped == {"backbone": f"{__name__}.sequential_backbone", "loss": f"{__name__}.euclidean"}
     assert result.dataset["name"] == result.config["dataset"] == "mine"
