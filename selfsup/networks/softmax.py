@@ -89,7 +89,7 @@ class OnlineProbe(keras.layers.Layer):
         known = ops.cast(labels >= 0, "float32")
         kernel, bias = self.state[:2]
         scores = ops.matmul(features, kernel) + bias
-        correct = ops.cast(ops.argmax(scores, axis=1), "int32") == labels
+        correct = ops.equal(ops.cast(ops.argmax(scores, axis=1), "int32"), labels)  # `==` loses the rank
         self.accuracy.update_state(100.0 * ops.cast(correct, "float32"), sample_weight=known)
         step = ops.cast(step, "float32")
         corrected = self.RATE * ops.sqrt(1.0 - BETA2**step) / (1.0 - BETA1**step)
