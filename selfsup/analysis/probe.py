@@ -11,7 +11,7 @@ from keras import ops
 
 from selfsup.backend.compiled import compiled
 from selfsup.backend.precision import full_precision
-from selfsup.networks.softmax import BETA1, BETA2, EPSILON, adam_step
+from selfsup.networks.softmax import EPSILON, adam_step, bias_correction
 
 DECAY_POWER = 2.0
 
@@ -150,8 +150,7 @@ def probe_epochs(
         rates = recipe.last_rate + (recipe.first_rate - recipe.last_rate) * (
             1.0 - done / (epochs * steps)
         ) ** np.float32(DECAY_POWER)
-        correction = np.sqrt(1.0 - BETA2 ** (done + 1.0)) / (1.0 - BETA1 ** (done + 1.0))
-        scaled = (rates * correction).astype(np.float32)
+        scaled = (rates * bias_correction(done + 1.0)).astype(np.float32)
         batches = order.reshape(steps, batch_size).astype(np.int32)
         state = epoch(features, labels, state, *(ops.convert_to_tensor(x) for x in (batches, scaled)))
         yield functools.partial(accuracy, state)

@@ -14,6 +14,19 @@ BETA1, BETA2 = 0.9, 0.999
 EPSILON = 1e-7
 
 
+def bias_correction(step: Any) -> Any:
+    """Returns the factor of the learning rate that corrects the means of Adam, which start at 0.
+
+    Args:
+        step: number of the step, from 1; a float32 scalar or array, of NumPy or the backend.
+
+    Example:
+        >>> round(bias_correction(1.0), 4)
+        0.3162
+    """
+    return (1.0 - BETA2**step) ** 0.5 / (1.0 - BETA1**step)
+
+
 def adam_step(
     state: tuple, features: Any, targets: Any, rate: Any, weight_decay: float = 0.0, epsilon: float = EPSILON
 ) -> tuple:
@@ -23,7 +36,7 @@ def adam_step(
         state: kernel [D, K] and bias [K], then their means and their squares' means, shaped alike.
         features: float32 [B, D].
         targets: one-hot classes, float32 [B, K]; a row of zeros has no part in the loss.
-        rate: the learning rate times the correction of the means, a scalar.
+        rate: the learning rate times `bias_correction`, a scalar.
         weight_decay: L2 penalty of kernel and bias, added to the gradients as PyTorch's Adam does.
         epsilon: added to the denominator.
 
@@ -91,8 +104,7 @@ class OnlineProbe(keras.layers.Layer):
         scores = ops.matmul(features, kernel) + bias
         correct = ops.equal(ops.cast(ops.argmax(scores, axis=1), "int32"), labels)  # `==` loses the rank
         self.accuracy.update_state(100.0 * ops.cast(correct, "float32"), sample_weight=known)
-        step = ops.cast(step, "float32")
-        corrected = self.RATE * ops.sqrt(1.0 - BETA2**step) / (1.0 - BETA1**step)
+        corrected = self.RATE * bias_correction(ops.cast(step, "float32"))
         targets = ops.one_hot(labels, bias.shape[0], dtype="float32") * known[:, None]
         new = adam_step(tuple(ops.convert_to_tensor(v) for v in self.state), features, targets, corrected)
         for variable, value in zip(self.state, new, strict=True):
