@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import keras
@@ -50,10 +51,14 @@ class InitialWeights:
 
     def __repr__(self) -> str:
         """Describes the weights, not the path, as part of the identity of the run that starts from them."""
+        return f"weights {self._checksum}"
+
+    @cached_property
+    def _checksum(self) -> str:
         checksum = hashlib.sha256()
         for array in self.networks:
             checksum.update(np.ascontiguousarray(array).data)
-        return f"weights {checksum.hexdigest()[:8]}"
+        return checksum.hexdigest()[:8]
 
     def assign(self, model: SiameseModel) -> None:
         """Sets backbone, projector and target, and the predictor if it has the same shape.
