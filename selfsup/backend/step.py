@@ -32,6 +32,11 @@ class StepModel(keras.Model):
         return logs, (trainable, non_trainable, *rest)
 
 
+def sync(model: keras.Model) -> None:
+    """Brings the variables of a model in `fit` up to date: JAX does so only on request."""
+    getattr(model, "jax_state_sync", lambda: None)()
+
+
 def _as_pair(data: Any) -> Any:
     """A batch of two views as one input; Keras would take the second one for labels."""
     x, y, _ = keras.utils.unpack_x_y_sample_weight(data)

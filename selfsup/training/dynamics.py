@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from selfsup.backend.compiled import compiled
+from selfsup.backend.step import sync
 from selfsup.methods import METHODS
 from selfsup.model import SiameseModel
 from selfsup.records.dynamics import Dynamics
@@ -84,7 +85,7 @@ class DynamicsLog(keras.callbacks.Callback):
 
     def _measure(self, step: int) -> Dynamics:
         model = self.model
-        getattr(model, "jax_state_sync", lambda: None)()  # JAX updates the variables only on request
+        sync(model)
         correlation = ops.convert_to_numpy(model.correlation) if step else None
         self._forward = self._forward or _forward(model)
         outputs = [self._forward(batch) for batch in self.batches]

@@ -10,6 +10,7 @@ from selfsup import quality
 from selfsup.analysis.encoder import PROJECTION
 from selfsup.analysis.probe import embed, knn
 from selfsup.augment import Augmentation
+from selfsup.backend.step import sync
 from selfsup.data.dataset import Dataset
 from selfsup.model import SiameseModel
 from selfsup.records.moments import is_due
@@ -57,7 +58,7 @@ class EarlyEvaluation(keras.callbacks.Callback):
 
     def measure(self, model: SiameseModel) -> dict[str, float]:
         """Returns the measures of a network by name, accuracies in percent; none if it has diverged."""
-        getattr(model, "jax_state_sync", lambda: None)()  # JAX updates the variables only on request
+        sync(model)
         data, found = self.data, {}
         chosen = _sample(len(data.x_train), *TRAIN)
         train = embed(self.probed, data.x_train[chosen], data.mean, data.std)

@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from selfsup.backend.machines import Machines
+from selfsup.backend.step import sync
 from selfsup.model import SiameseModel
 from selfsup.records import checkpoints
 from selfsup.records.checkpoints import Checkpoint, Identity
@@ -40,6 +41,10 @@ def variables(model: SiameseModel) -> dict[str, keras.Variable]:
     others = {id(v) for layer in layers for v in layer.weights}
     own = [v for v in model.weights if id(v) not in others]
     return {f"{index:03d} {v.path}": v for index, v in enumerate([*own, *model.optimizer.variables])}
+
+
+def _probe_state(model: SiameseModel) -> list[keras.Variable]:
+    return [] if model.online_probe is None else model.online_probe.state
 
 
 def digest(model: SiameseModel) -> str:
@@ -100,7 +105,7 @@ class Checkpointer(keras.callbacks.Callback):
         same = [tuple(v.shape) for v in current] == [array.shape for array in saved]
         absent = [owner for name, owner in self.stateful.items() if name not in state]
         known = set(state) <= {_METRICS, _MODEL, _PROBE, *self.stateful}
-        probe = [] if model.online_probe is None else model.online_probe.state
+        probe = _probe_state(model)
         learned = list(state.get(_PROBE, {}).values())
         if learned:  # older checkpoints have none
             same &= [tuple(v.shape) for v in probe] == [array.shape for array in learned]
@@ -113,7 +118,7 @@ class Checkpointer(keras.callbacks.Callback):
             )
         for variable, array in zip(current, saved, strict=True):
             variable.assign(array)
-        for variable, array in zip(probe, learned, strict=bool(learned)):
+        for variable, array in zip(probe, learned, strict=False):
             variable.assign(array)
         for name, owner in self.stateful.items():
             owner.restore(state.get(name, {}))
@@ -149,10 +154,9 @@ class Checkpointer(keras.callbacks.Callback):
         self.diverged = self.model.stop_training = True
 
     def _save(self, metrics: list[keras.Variable]) -> None:
-        getattr(self.model, "jax_state_sync", lambda: None)()  # JAX updates the variables only on request
-        probe = [] if self.model.online_probe is None else self.model.online_probe.state
+        sync(self.model)
         state = {_MODEL: variables(self.model)}
-        for name, group in ((_METRICS, metrics), (_PROBE, probe)):
+        for name, group in ((_METRICS, metrics), (_PROBE, _probe_state(self.model))):
             state[name] = {f"{i:03d}": v for i, v in enumerate(group)}
         arrays = {
             f"{owner}/{name}": ops.convert_to_numpy(variable)
