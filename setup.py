@@ -26,7 +26,7 @@ setup(
     package_data={
         "selfsup": ["py.typed"],
         "selfsup.analysis": ["comparison.html", "comparison.js", "page.html", "page.js"],
-        "selfsup.reproduction": ["published.json"],
+        "selfsup.reproduction": ["published.json", "published_spectra.json"],
     },
     entry_points={"console_scripts": ["selfsup = selfsup.__main__:main"]},
     install_requires=[

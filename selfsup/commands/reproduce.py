@@ -44,6 +44,12 @@ OWN = {
     "jobs": (Option("runs made side by side, each on its share of the CPU cores or GPUs", int, low=1), 1),
     "shard": (Option("I/N: make only the I-th of N shares of the runs", str), None),
     "dry_run": (Option("print the runs and the estimated time, and exit", bool), False),
+    "beside": (
+        Option(
+            "folders of other grids, separated by commas: the report draws their spectra, too", str, "none"
+        ),
+        None,
+    ),
     "report_only": (Option("only write the report of the existing runs", bool), False),
 }
 _FIXED = {"seed", "probe_untrained", *(name for e in EXPERIMENTS.values() for name in e.settings)}
@@ -55,9 +61,10 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
     preset = values["preset"]
     given = values["out"]
     out = nested_folder("out", f"runs/reproduce/{preset}" if given is None else given)
+    beside = grids("beside", values["beside"], out)
     chosen = sections_of(preset) if values["only"] is None else cli.split_names("only", values["only"])
     if values["report_only"]:
-        return report_only(out, grid.experiments_of(chosen))
+        return report_only(out, grid.experiments_of(chosen), beside)
     jobs = grid.plan(preset, chosen, values["seeds"], out, overrides)
     planned = [job.experiment for job in jobs]
     if values["shard"]:
@@ -72,19 +79,35 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
     except Interrupted as stop:
         print(f"\n{stop}; the same command resumes in the middle of the interrupted run", file=sys.stderr)
         return stop.status
-    report.write_report(out, planned)
+    report.write_report(out, planned, force=bool(beside), beside=beside)
     for job, reason in failed.items():
         print(f"failed: {job.experiment}, seed {job.seed}: {reason}", file=sys.stderr)
     return FAILED if failed else 0
 
 
-def report_only(out: Path, experiments: Iterable[str]) -> int:
+def report_only(out: Path, experiments: Iterable[str], beside: Sequence[Path]) -> int:
     """Writes the report of all finished runs, whatever their settings; returns the exit status."""
     report = import_report()
     if not grid.collect(out):
         raise InputError(f"no run has ended in {out}; check --out and --preset")
-    report.write_report(out, experiments, force=True)
+    report.write_report(out, experiments, force=True, beside=beside)
     return 0
+
+
+def grids(flag: str, value: str | None, out: Path) -> list[Path]:
+    """Returns the folders of other grids than `out` that a flag names, separated by commas.
+
+    Raises:
+        InputError: no run has ended in one of them, or two of the grids would have the same name in figures.
+    """
+    folders = [] if value is None else [Path(name) for name in cli.split_names(flag, value)]
+    for folder in folders:
+        if not grid.collect(folder):
+            raise InputError(f"{flag}: no run has ended in {folder}; pass the folder of a grid")
+    names = [folder.resolve().name for folder in (out, *folders)]
+    if len(set(names)) < len(names):
+        raise InputError(f"{flag}: the folders {', '.join(names)} must have different names, as figures do")
+    return folders
 
 
 def import_report() -> ModuleType:

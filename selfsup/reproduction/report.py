@@ -8,7 +8,7 @@ from selfsup import collapse
 from selfsup.analysis import plots
 from selfsup.records.recordings import read_eigenspaces, read_log
 from selfsup.records.results import RESULT
-from selfsup.reproduction import figures, practice
+from selfsup.reproduction import figures, practice, spectra
 from selfsup.reproduction.claims import claims
 from selfsup.reproduction.grid import FAILURE, RUNS, Run, collect
 from selfsup.reproduction.page import table, to_html
@@ -53,7 +53,7 @@ the effective rank, a mean over the last epoch; all are means over the seeds. Ei
 show an experiment's first seed that has an accuracy."""
 
 
-def write_report(out: Path, planned: Iterable[str], force: bool = False) -> None:
+def write_report(out: Path, planned: Iterable[str], force: bool = False, beside: Sequence[Path] = ()) -> None:
     """Writes REPORT.md and report.html with every section that has a planned or finished experiment.
 
     Processes that share the folder take turns. The page gets the time at which the records were read, so
@@ -63,6 +63,7 @@ def write_report(out: Path, planned: Iterable[str], force: bool = False) -> None
         out: folder of the grid.
         planned: experiments to show, even without a run.
         force: whether to write the report even if it already contains all records.
+        beside: folders of other grids, whose recordings are drawn beside these.
     """
     out.mkdir(parents=True, exist_ok=True)
     with locked(out / LOCK, wait=True):
@@ -72,9 +73,8 @@ def write_report(out: Path, planned: Iterable[str], force: bool = False) -> None
             shown = {*planned, *(run.experiment for run in collect(out))}
             dataset = dataset_of(run.result for run in collect(out) if run.result)
             chosen = {name: s for name, s in SECTIONS.items() if s.dataset == dataset}
-            Report(
-                out, [name for name, section in chosen.items() if shown & set(section.experiments)]
-            ).write()
+            sections = [name for name, section in chosen.items() if shown & set(section.experiments)]
+            Report(out, sections, beside).write()
             os.utime(out / PAGE, ns=(read, read))
     print(f"report: {out / REPORT} and {out / PAGE}")
 
@@ -92,10 +92,11 @@ class Report:
     Args:
         out: folder of a grid.
         sections: which sections of the report to show, see `registry.SECTIONS`; all of one dataset.
+        beside: folders of other grids, whose recordings are drawn beside these.
     """
 
-    def __init__(self, out: Path, sections: Sequence[str]) -> None:
-        self.out, self.sections = out, sections
+    def __init__(self, out: Path, sections: Sequence[str], beside: Sequence[Path] = ()) -> None:
+        self.out, self.sections, self.beside = out, sections, beside
         self.dataset = next((SECTIONS[name].dataset for name in sections), "cifar10")
         self.runs: dict[str, list[Run]] = {name: [] for name in EXPERIMENTS}
         for run in collect(out):
@@ -195,6 +196,8 @@ class Report:
             recorded = {row: read_eigenspaces(runs[row].workdir) for row in rows if row in runs}
             if recorded:
                 yield self._figure(name, title, plots.eigenspaces(recorded))
+        if section == "table1":
+            yield self._spectra()
         if len(runs) > 1:
             logs = {name: read_log(run.workdir) for name, run in runs.items()}
             yield self._figure(f"{section}_curves", "Training curves", plots.training_curves(logs))
@@ -215,6 +218,12 @@ class Report:
         return self._figure(
             "figure5", SECTIONS["figure5"].title, figures.accuracy_bars(groups, ("EMA", "no EMA"))
         )
+
+    def _spectra(self) -> str:
+        grids = {
+            folder.resolve().name: spectra.courses(collect(folder)) for folder in (self.out, *self.beside)
+        }
+        return self._figure("spectra", spectra.TITLE, spectra.figure(grids))
 
     def _figure(self, name: str, title: str, figure: plots.Figure) -> str:
         plots.save(figure, self.out / FIGURES / name, ("png", "svg"))
