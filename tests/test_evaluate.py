@@ -117,9 +117,12 @@ def test_a_second_call_makes_only_what_is_missing(run, quick, capsys, monkeypatc
     kept = {**record, "measurements": [m for m in record["measurements"] if m["name"] != "finetune"]}
     (run / "evaluation.json").write_text(json.dumps(kept))
     assert call(run, *flags) == 0
-    assert "3 measurements, 1 of them new" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "3 measurements, 1 of them new" in said
     (old,) = (m for m in record["measurements"] if m["name"] == "finetune")
     assert read(run)["measurements"][-1]["accuracy"] == old["accuracy"]
+    (line,) = (line for line in said.splitlines() if line.startswith("3/3 finetune"))
+    assert f", seed 0: {old['accuracy']:.2f} %, " in line
     assert call(run, *flags, "--only=knn", "--k=7") == 0
     assert "1 measurements, 1 of them new" in capsys.readouterr().out
     assert call(run, "--labels=0.2", "--seeds=3", "--only=knn") == 0

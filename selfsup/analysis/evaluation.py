@@ -1,6 +1,5 @@
 """Evaluations of an encoder on a share of the labels: probes, k-NN, fine-tuning, and their baselines."""
 
-import functools
 import hashlib
 import math
 import time
@@ -220,17 +219,19 @@ def _digest(model: keras.Model) -> str:
     return checksum.hexdigest()[:16]
 
 
-def _after(progress: Progress, text: str, more: str) -> None:
-    progress(f"{text}: {more}")
+def _after(text: str, progress: Progress) -> Progress:
+    return lambda more: progress(f"{text}: {more}")
 
 
-def evaluate(bench: Bench, evaluations: Evaluations, progress: Progress) -> tuple[list[Measurement], int]:
+def evaluate(
+    bench: Bench, evaluations: Evaluations, progress: Progress, measured: Progress
+) -> tuple[list[Measurement], int]:
     """Makes the measurements that a file lacks, and writes the file after each one.
 
     Args:
         bench: what is evaluated.
         evaluations: the file.
-        progress: called with the state of the work as text.
+        progress, measured: called with the state of the work, and with what was measured, as text.
 
     Returns:
         All measurements of the bench's options, and how many of them are new.
@@ -245,7 +246,7 @@ def evaluate(bench: Bench, evaluations: Evaluations, progress: Progress) -> tupl
             key, began = task.keys[0], time.perf_counter()
             text = f"{index}/{len(tasks)} {key.name}, {key.images:,} labels, seed {task.seed}"
             progress(text)
-            values = task.measure(functools.partial(_after, progress, text))
+            values = task.measure(_after(text, progress))
             seconds = round(time.perf_counter() - began, 1)
             known = [
                 Measurement(key, task.seed, round(value, 3), seconds)
@@ -253,5 +254,7 @@ def evaluate(bench: Bench, evaluations: Evaluations, progress: Progress) -> tupl
             ]
             evaluations.add(known, bench.data.describe())
             new += len(known)
+            accuracies = " and ".join(f"{one.accuracy:.2f} %" for one in known)
+            measured(f"{text}: {accuracies}, {seconds:.1f} s")
         found += known
     return found, new

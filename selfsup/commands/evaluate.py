@@ -102,7 +102,7 @@ def evaluate(values: dict[str, Any], checked: dict[str, Any], run: Result, folde
     print(f"{data.name}: {data.summary}" + (f"; {data.note}" if data.note else ""), flush=True)
     with _kept(folder):
         status, evaluations = StatusLine(), Evaluations(folder / EVALUATION, described)
-        found, new = evaluation.evaluate(bench, evaluations, status.show)
+        found, new = evaluation.evaluate(bench, evaluations, status.show, status.finish)
         status.finish(f"{len(found)} measurements, {new} of them new" if new else "all measured before")
         summaries = summarise(found)
         figure = few_labels.accuracies(f"{title} on {data.name}", summaries)
