@@ -1,6 +1,5 @@
 """Evaluations of an encoder on a share of the labels: probes, k-NN, fine-tuning, and their baselines."""
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from selfsup.backend.devices import jit_compile
 from selfsup.data.dataset import Dataset
 from selfsup.data.labels import stratified
 from selfsup.records.evaluations import Evaluations, Key, Measurement
+from selfsup.utils.checksum import checksum
 from selfsup.utils.errors import InputError
 
 EVALUATIONS = ("linear", "knn", "finetune")
@@ -92,7 +92,7 @@ class Bench:
             )
         self.encoder, self.data, self.options = encoder, data, options
         self.y_train, self.x_test, self.y_test = data.y_train, data.x_test, data.y_test
-        self.digest = _digest(encoder.model)
+        self.digest = checksum(encoder.model.get_weights())[:16]
         self._features: tuple[int | None, tuple[np.ndarray, np.ndarray]] | None = None
         self._finetuner: tuple[int, finetune.Finetuner] | None = None
 
@@ -209,14 +209,6 @@ def _untrained(encoder: Encoder, seed: int) -> Encoder:
     made = Encoder(encoder_model(backbone, encoder.mean, encoder.std, encoder.image_size))
     made.model.compile(jit_compile=jit_compile())
     return made
-
-
-def _digest(model: keras.Model) -> str:
-    """Returns sixteen hex digits of the SHA-256 of the weights."""
-    checksum = hashlib.sha256()
-    for value in model.get_weights():
-        checksum.update(np.ascontiguousarray(value).data)
-    return checksum.hexdigest()[:16]
 
 
 def _after(text: str, progress: Progress) -> Progress:

@@ -1,6 +1,5 @@
 """The initial weights of a run that starts from another run."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +11,7 @@ from keras import ops
 
 from selfsup.model import SiameseModel
 from selfsup.records import checkpoints
+from selfsup.utils.checksum import checksum
 from selfsup.utils.errors import InputError
 from selfsup.utils.files import user_path
 
@@ -55,10 +55,7 @@ class InitialWeights:
 
     @cached_property
     def _checksum(self) -> str:
-        checksum = hashlib.sha256()
-        for array in self.networks:
-            checksum.update(np.ascontiguousarray(array).data)
-        return checksum.hexdigest()[:8]
+        return checksum(self.networks)[:8]
 
     def assign(self, model: SiameseModel) -> None:
         """Sets backbone, projector and target, and the predictor if it has the same shape.
