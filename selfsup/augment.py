@@ -35,7 +35,7 @@ class Augmentation:
     """Makes two independently augmented, normalised views of each image.
 
     RandomResizedCrop, horizontal flip, ColorJitter in random order, random greyscale and Gaussian blur, each
-    drawn for every image and every view (report section 4; torchvision's definitions). The defaults are the
+    drawn for every image and every view (paper, section 4; torchvision's definitions). The defaults are the
     paper's, without a blur.
 
     Attributes:

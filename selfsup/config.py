@@ -45,7 +45,7 @@ _METHOD, _SGD, _RUN, _DATA, _VIEWS = "Method", "Optimisation", "Network and run"
 
 @dataclass(frozen=True, eq=False)
 class Config:
-    """All settings that determine the result of a run. The defaults are the report's.
+    """All settings that determine the result of a run. The defaults are the paper's.
 
     A field holds the value that was given, where None means the method's default; `resolved` has the values
     that are used. Two configs are equal if they resolve to the same run.
@@ -81,7 +81,7 @@ class Config:
         _METHOD, "of tau: constant, or by a cosine to 1 at the last step", "constant", choices=SCHEDULES
     )
     spectrum: str | None = _setting(
-        _METHOD, "directpred: eigenvalues of W_p by the published code, or by the report's equation 2",
+        _METHOD, "directpred: eigenvalues of W_p by the published code, or by the paper's equation 2",
         shown="normalized", choices=("normalized", "paper"),
     )  # fmt: skip
     solver: str | None = _setting(

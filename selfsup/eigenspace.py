@@ -53,7 +53,7 @@ def alignment(correlation: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Computes cos(u_j, W u_j) for each eigenvector u_j of F.
 
     It is 1 if u_j is also an eigenvector of W with a positive eigenvalue, and 0 if W u_j vanishes (Tian et
-    al. 2021, arXiv:2102.06810, section 3; report section 5.1).
+    al. 2021, arXiv:2102.06810, section 3; paper, section 5.1).
 
     Args:
         correlation: F, [D, D].

@@ -11,7 +11,7 @@ from selfsup.utils.errors import InputError
 Loss: TypeAlias = Callable[..., Any]  # (p1, p2, t1, t2) -> scalar; keyword-only: further outputs by name
 
 LOSS_SCALE = 1.0
-"""The report's scale: -cos for each direction. Tian et al.'s published code uses twice that."""
+"""The paper's scale: -cos for each direction. Tian et al.'s published code uses twice that."""
 OUTPUTS = ("z1", "z2", "p1", "p2", "t1", "t2")
 """What a network computes of two views, see `SiameseModel.call`."""
 VANISHING = 1e-30
@@ -44,7 +44,7 @@ def _unit_rows(x: Any) -> Any:
 
 
 def symmetric_negative_cosine(p1: Any, p2: Any, t1: Any, t2: Any) -> Any:
-    """Computes the batch mean of -cos(p1, sg(t2)) - cos(p2, sg(t1)) (report eq. 1, both directions).
+    """Computes the batch mean of -cos(p1, sg(t2)) - cos(p2, sg(t1)) (paper, eq. 1, both directions).
 
     Args:
         p1, p2: predictions of view 1 and view 2, [B, D].

@@ -30,7 +30,7 @@ class CoupledSGD(keras.optimizers.SGD):
     """Momentum SGD as PyTorch has it: g + weight_decay * w goes into the momentum.
 
     Keras' own `weight_decay` is decoupled (Loshchilov and Hutter 2019) and does not do what the papers
-    do. Kernels and the gamma and beta of batch norms decay, biases do not (report's published code).
+    do. Kernels and the gamma and beta of batch norms decay, biases do not (the paper's published code).
 
     At a constant rate the steps are PyTorch's. When the rate changes they differ: Keras keeps the rate inside
     the velocity, v <- momentum * v - rate * g and w <- w + v, so that a new rate applies to new gradients

@@ -21,7 +21,7 @@ SPECTRUM_FLOOR = 1e-4
 def correlation(z1: Any, z2: Any) -> Any:
     """Computes the correlation of a batch: the mean of z z^T over the batch and both views, uncentred.
 
-    The published codes of both papers use products within each view, as here; the report's text (under
+    The published codes of both papers use products within each view, as here; the paper's text (under
     eq. 4) writes a product across views.
 
     Args:
@@ -40,7 +40,7 @@ def correlation(z1: Any, z2: Any) -> Any:
 
 
 def moving_average(average: Any, new: Any, rho: float, first: Any) -> Any:
-    """Updates a moving average: rho * average + (1 - rho) * new (report eq. 4).
+    """Updates a moving average: rho * average + (1 - rho) * new (paper, eq. 4).
 
     Args:
         average: the average so far, of any shape.
@@ -67,7 +67,7 @@ def directpred(correlation: Any, eps: float, spectrum: str = "normalized", solve
     With F = U diag(s) U^T, W_p = U diag(p) U^T where p_j is
       - "normalized": max(sqrt(s_j / max s) + eps, 1e-4), Tian et al. 2021 (arXiv:2102.06810) eq. 18 as
         their published code computes it;
-      - "paper": sqrt(s_j) + eps * max s, the report's eq. 2.
+      - "paper": sqrt(s_j) + eps * max s, the paper's eq. 2.
     Negative eigenvalues count as 0. With "normalized", F = 0 gives a multiple of the identity. An F with
     entries that are not finite counts as 0.
 
@@ -130,7 +130,7 @@ _SOLVERS = {"eigh": _by_eigh, "newton_schulz": _by_newton_schulz}
 
 
 def directcopy(correlation: Any, eps: float, norm: str = "fro") -> Any:
-    """DirectCopy: W_p = F / ||F|| + eps * I (report eq. 5; Wang et al. 2021, arXiv:2110.04947).
+    """DirectCopy: W_p = F / ||F|| + eps * I (paper, eq. 5; Wang et al. 2021, arXiv:2110.04947).
 
     Args:
         correlation: F, [D, D]; only its symmetric part is used. An F with entries that are not finite counts

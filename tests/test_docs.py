@@ -34,11 +34,12 @@ def test_examples_of_docstrings(monkeypatch):
     assert tried > 20
 
 
-def test_the_readmes_api_section(tmp_path):
+def test_the_readmes_python(tmp_path):
     readme = (ROOT / "README.md").read_text()
-    (code,) = re.findall(r"<!-- api -->\n```python\n(.*?)```", readme, re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert len(blocks) == 3, "the sections From Python, and Extend it with two"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, env=environment)
+    subprocess.run([sys.executable, "-c", "\n".join(blocks)], cwd=tmp_path, check=True, env=environment)
 
 
 @pytest.mark.parametrize("name", MODULES)

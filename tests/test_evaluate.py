@@ -56,8 +56,8 @@ def run(made, tmp_path):
 @pytest.fixture
 def quick(monkeypatch):
     monkeypatch.setattr(evaluation, "LEAST_STEPS", 5)
-    short = replace(probe.REPORT, epochs=3), replace(probe.TIAN, epochs=4, first_rate=0.1)
-    monkeypatch.setattr(evaluation, "PROBES", dict(zip(("report", "tian"), short, strict=True)))
+    short = replace(probe.PAPER, epochs=3), replace(probe.TIAN, epochs=4, first_rate=0.1)
+    monkeypatch.setattr(evaluation, "PROBES", dict(zip(("paper", "tian"), short, strict=True)))
 
 
 def call(run, *arguments):
@@ -69,7 +69,7 @@ def read(folder):
 
 
 def test_evaluations_equal_their_parts(run, made, quick, capsys):
-    flags = ("--labels=1,0.1", "--seeds=2", "--probe=report,tian", "--k=3", "--temperature=0.5")
+    flags = ("--labels=1,0.1", "--seeds=2", "--probe=paper,tian", "--k=3", "--temperature=0.5")
     assert call(run, *flags, *SHORT, "--from_scratch", "--from_untrained") == 0
     said = capsys.readouterr()
     assert said.err == ""
@@ -88,7 +88,7 @@ def test_evaluations_equal_their_parts(run, made, quick, capsys):
         assert found["knn", share, 1]["images"] == len(chosen) == images
         parts = (train[chosen], y[chosen], test, y_test)
         assert found["knn", share, 1]["accuracy"] == pytest.approx(probe.knn(*parts, 3, 0.5), abs=1e-3)
-        *_, last = probe.probe_epochs(*parts, replace(probe.REPORT, epochs=5), seed=1)
+        *_, last = probe.probe_epochs(*parts, replace(probe.PAPER, epochs=5), seed=1)
         assert found["linear", share, 1]["accuracy"] == pytest.approx(last(), abs=1e-3)
         best = found["linear_tian_best", share, 1]["accuracy"]
         assert best >= found["linear_tian_last", share, 1]["accuracy"]
@@ -167,7 +167,7 @@ def test_transfer_to_images_of_another_size(run, quick, tmp_path, rng, capsys):
         (["--run=diverged"], "diverged"),
         (["--only=linear,svm"], "some of linear, knn, finetune, not 'svm'"),
         (["--only="], "only must list"),
-        (["--probe=mine"], "some of report, tian"),
+        (["--probe=mine"], "some of paper, tian"),
         (["--labels=0.1,2"], "not '0.1,2'"),
         (["--labels=0"], "above 0"),
         (["--labels=nan"], "above 0"),

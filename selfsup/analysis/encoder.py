@@ -212,7 +212,7 @@ def probed_model(backbone: keras.Model, projector: keras.Sequential, reuse: bool
 
     Returns:
         A model with the outputs `linear`, h [B, D], `projection`, z [B, 128], and with `reuse` also
-        `linear_reused`, the output of the projector's first block, [B, 512] (report section 5.2, Deeper
+        `linear_reused`, the output of the projector's first block, [B, 512] (paper, section 5.2, Deeper
         Projection Head).
     """
     outputs = {"linear": backbone.outputs[0], PROJECTION: projector(backbone.outputs[0])}

@@ -20,7 +20,7 @@ from selfsup.utils.checksum import checksum
 from selfsup.utils.errors import InputError
 
 EVALUATIONS = ("linear", "knn", "finetune")
-PROBES = {"report": probe.REPORT, "tian": probe.TIAN}
+PROBES = {"paper": probe.PAPER, "tian": probe.TIAN}
 LEAST_STEPS = 500
 """Steps that a linear probe takes with few labels, in more epochs."""
 CHUNK = 1024
@@ -48,7 +48,7 @@ class Options:
     only: tuple[str, ...] = EVALUATIONS
     labels: tuple[float, ...] = (0.01, 0.1, 1.0)
     seeds: int = 3
-    probes: tuple[str, ...] = ("report",)
+    probes: tuple[str, ...] = ("paper",)
     k: int = 200
     temperature: float = 0.1
     recipe: finetune.Recipe = field(default_factory=finetune.Recipe)
@@ -120,7 +120,7 @@ class Bench:
         recipe = PROBES[name]
         steps = max(1, len(chosen) // recipe.batch_size)
         recipe = replace(recipe, epochs=max(recipe.epochs, math.ceil(LEAST_STEPS / steps)))
-        names = ("linear",) if name == "report" else (f"linear_{name}_last", f"linear_{name}_best")
+        names = ("linear",) if name == "paper" else (f"linear_{name}_last", f"linear_{name}_best")
         prefix = "untrained_" if untrained else ""
         keys = tuple(self._key(prefix + one, share, chosen, asdict(recipe)) for one in names)
 

@@ -57,7 +57,7 @@ PANELS = {
 
 
 def eigenspaces(runs: Mapping[str, Eigenspaces]) -> Figure:
-    """Draws the eigenspaces of F and W_p during training, with one row per run (report Figures 2 to 4).
+    """Draws the eigenspaces of F and W_p during training, with one row per run (paper, Figures 2 to 4).
 
     The four panels of a row show the eigenvalues of F, the eigenvalues of W_p and the alignment, each over
     the index in descending order with one line per recording, and the asymmetry of W_p over the epochs.

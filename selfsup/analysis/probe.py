@@ -38,8 +38,8 @@ class Recipe:
     batch_size: int = 128
 
 
-REPORT = Recipe()
-"""Report section 4."""
+PAPER = Recipe()
+"""The paper, section 4."""
 TIAN = Recipe(50, 3e-4, 3e-4, weight_decay=1e-3, epsilon=1e-8, standardise=True)
 """Tian et al. 2021, `linear_feature_eval.py`; theirs has random initial weights and keeps the last batch."""
 
@@ -92,7 +92,7 @@ def linear_probe(
     batch_size: int = 128,
     seed: int = 0,
 ) -> float:
-    """Trains a linear classifier on features and returns its test accuracy (report section 4).
+    """Trains a linear classifier on features and returns its test accuracy (paper, section 4).
 
     It is softmax regression with Adam, whose learning rate decays from 5e-2 to 5e-4 as a polynomial of power
     2. Each epoch is one compiled loop.

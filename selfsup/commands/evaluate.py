@@ -32,7 +32,7 @@ OWN = {
     "only": (Option("which of linear, knn, finetune", str), "linear,knn,finetune"),
     "labels": (Option("shares of the training labels, above 0 and up to 1", str), "0.01,0.1,1"),
     "seeds": (Option("repetitions, each with other labels", int, low=1), 3),
-    "probe": (Option("settings of the linear probe, which of report, tian", str), "report"),
+    "probe": (Option("settings of the linear probe, which of paper, tian", str), "paper"),
     "k": (Option("neighbours of the k-NN", int, low=1), 200),
     "temperature": (Option("temperature of the k-NN", float, low=0, open_low=True), 0.1),
     "epochs": (Option("epochs of fine-tuning", int, low=1), 30),
@@ -52,7 +52,7 @@ def execute(values: dict[str, Any], _: dict[str, Any]) -> int:
     run = _finished(values["run"])
     checked = {
         "only": _names("only", values["only"], ("linear", "knn", "finetune")),
-        "probes": _names("probe", values["probe"], ("report", "tian")),
+        "probes": _names("probe", values["probe"], ("paper", "tian")),
         "labels": _shares(values["labels"]),
     }
     folder = output_folder("out", values["out"] or values["run"])

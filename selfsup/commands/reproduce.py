@@ -26,7 +26,7 @@ Makes the runs behind the report's tables and figures, and writes REPORT.md and
 report.html. Finished runs are kept, so the same command resumes where it was stopped.
 
   python experiments/reproduce.py --preset=quick                        half an hour on two cores
-  python experiments/reproduce.py --preset=paper --seeds=3              the report's setting, for a GPU
+  python experiments/reproduce.py --preset=paper --seeds=3              the paper's setting, for a GPU
   python experiments/reproduce.py --preset=paper --seeds=3 --shard=2/8  the second of eight shares"""
 
 OWN = {

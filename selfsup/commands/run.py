@@ -27,13 +27,13 @@ RUN_OPTIONS = (
 ABOUT = """\
 Pre-trains a siamese network without negative pairs, then probes its backbone.
 
-  python experiments/run.py --method=directpred --ema       the report's setting, on CIFAR-10
+  python experiments/run.py --method=directpred --ema       the paper's setting, on CIFAR-10
   python experiments/run.py --preset=quick                  two minutes on two cores, no data needed
   KERAS_BACKEND=jax python experiments/run.py ...           the same on JAX"""
 
 OWN = {
     "preset": (Option("defaults of the other flags", str, choices=tuple(PRESETS)), "paper"),
-    "experiment": (Option("an experiment of the report by name, see --list", str), None),
+    "experiment": (Option("an experiment of the paper by name, see --list", str), None),
     "list": (Option("print the experiments and their published accuracies", bool), False),
     "workdir": (Option("folder of the run", str, "runs/NAME-FINGERPRINT/SEED"), None),
     "checkpoint_minutes": (Option("minutes between two checkpoints inside an epoch", float, low=0), 10.0),

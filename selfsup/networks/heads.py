@@ -21,7 +21,7 @@ def mlp(
 ) -> keras.Sequential:
     """Builds a head, [B, inputs] -> [B, output]: blocks of Dense 512 - BN - ReLU, then Dense without bias.
 
-    The hidden Dense layers have a bias and the BN layers have no gamma or beta (report section 4 and its
+    The hidden Dense layers have a bias and the BN layers have no gamma or beta (paper, section 4 and its
     authors' code). With `layers_count=1` the head is a single matrix, the linear predictor. The last layer is
     always named "output".
 

@@ -1,4 +1,4 @@
-"""ResNet-18, with a stem for small images (report section 4) or its own."""
+"""ResNet-18, with a stem for small images (paper, section 4) or its own."""
 
 from typing import Any
 

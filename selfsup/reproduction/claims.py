@@ -154,7 +154,7 @@ def _not_above(cell: str, other: str) -> Difference:
 
 @cache
 def claims() -> tuple[Claim, ...]:
-    """The claims of the report, and agreement with Tian et al. 2021 (Table 8)."""
+    """The claims of the paper, and agreement with Tian et al. 2021 (Table 8)."""
     tian = json.loads(Path(__file__).with_name("published.json").read_text())["tian2021"]
     with_ema = ("byol", "byol_symmetric", "directpred", "directcopy", "sgd")
     without = ("simsiam", "simsiam_symmetric", "directpred_noema", "directcopy_noema", "sgd_noema")

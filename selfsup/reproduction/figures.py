@@ -11,7 +11,7 @@ from selfsup.reproduction.tables import Cell
 
 
 def accuracy_bars(groups: Mapping[str, Sequence[Cell]], bars: Sequence[str]) -> Figure:
-    """The report's Figure 5: a group of bars per method, with its published values as open circles.
+    """The paper's Figure 5: a group of bars per method, with its published values as open circles.
 
     Args:
         groups: the cells of each group, one per bar; those without a run show the published value alone.

@@ -1,4 +1,4 @@
-"""The presets (scales) and the named experiments (cells of the report's tables)."""
+"""The presets (scales) and the named experiments (cells of the paper's tables)."""
 
 import json
 import math
@@ -183,7 +183,7 @@ _IDENTITY = ("method", "ema", "symmetric", "freq", "projector_layers", "loss")
 
 @dataclass(frozen=True)
 class Experiment:
-    """The fields of `Config` that define a cell of the report's tables, and its published accuracy.
+    """The fields of `Config` that define a cell of the paper's tables, and its published accuracy.
 
     Attributes:
         settings: values of `Config` fields.

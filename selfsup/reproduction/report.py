@@ -33,7 +33,7 @@ EIGENSPACE_FIGURES: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
     },
 }
 NOTES = {
-    "table2": "The report calls its model DirectPred, but the published code tests for a name that its "
+    "table2": "The paper calls its model DirectPred, but the published code tests for a name that its "
     "configuration does not have, and trains the predictor by SGD. The published figures are therefore shown "
     "beside both, `directpred_deep` and `sgd_deep`.",
     "weight_decay": "In three cells, the article's Table 3 differs from the authors' own result files, as if "

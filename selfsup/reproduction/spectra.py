@@ -1,4 +1,4 @@
-"""How F and W_p change over the epochs, beside the recordings that the report's authors published."""
+"""How F and W_p change over the epochs, beside the recordings that the paper's authors published."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence

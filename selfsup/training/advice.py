@@ -1,10 +1,10 @@
 """What is wrong with a collapsed run, and which changes of its settings may help.
 
 Sources of the changes:
-- an EMA target, a predictor without symmetry, and a higher learning rate of the predictor: report, section
+- an EMA target, a predictor without symmetry, and a higher learning rate of the predictor: paper, section
   5.2, Table 1 and Figure 4; Tian et al. 2021, arXiv:2102.06810; on the predictor's rate also Chen & He 2020,
   arXiv:2011.10566;
-- a weight decay on the predictor, and collapse under a large one: Table 3 of the article by the report's
+- a weight decay on the predictor, and collapse under a large one: Table 3 of the article by the paper's
   authors, DOI 10.5281/zenodo.6574659; Tian et al. 2021.
 docs/collapse.md has measurements, from which the order follows. Left out are a learning rate below the usual
 one and IsoLoss, which did not help there (Halvagal et al. 2023, arXiv:2212.04858, change more than the loss),
@@ -55,7 +55,7 @@ def _flag(name: str, value: Any) -> str:
 _WITH_EMA: dict[str, dict[str, Any]] = {"simsiam": {"method": "byol", "ema": True}}
 """Methods whose counterpart with an EMA target has a name of its own."""
 _LARGE = 10
-"""Times the report's value, from which on a weight decay or learning rate is the first suspect."""
+"""Times the paper's value, from which on a weight decay or learning rate is the first suspect."""
 
 
 def remedies(config: Config) -> Iterator[Remedy]:
@@ -70,9 +70,9 @@ def remedies(config: Config) -> Iterator[Remedy]:
     resolved = config.resolved
     slow = resolved.trains_predictor and resolved.predictor_learning_rate < config.learning_rate
     if config.weight_decay >= _LARGE * Config.weight_decay:
-        yield Remedy({"weight_decay": Config.weight_decay}, "the report's; more shrinks all weights to zero")
+        yield Remedy({"weight_decay": Config.weight_decay}, "the paper's; more shrinks all weights to zero")
     if config.learning_rate >= _LARGE * Config.learning_rate:
-        yield Remedy({"learning_rate": Config.learning_rate}, "the report's")
+        yield Remedy({"learning_rate": Config.learning_rate}, "the paper's")
     if slow:
         yield Remedy({"predictor_learning_rate": config.learning_rate}, "W_p keeps up with the network")
     if resolved.trains_predictor and resolved.predictor_weight_decay == 0:
