@@ -213,9 +213,10 @@ class Config:
 
     @property
     def training(self) -> str:
-        """The fingerprint without evaluation, path of the data and, if more can follow, epochs."""
+        """The fingerprint without evaluation, path of the data, precision and, if more can follow, epochs."""
         epochs = self.epochs if self.resolved.fixed_length else 1
-        return _fingerprint({**self.settings, "epochs": epochs, "probe_epochs": 1, "dataset": ""})
+        same = {"epochs": epochs, "probe_epochs": 1, "dataset": "", "precision": "auto"}
+        return _fingerprint({**self.settings, **same})
 
     @property
     def default_workdir(self) -> Path:

@@ -1,13 +1,14 @@
 import errno
 import os
 import sys
+import time
 
 import keras
 import numpy as np
 import pytest
 
 from selfsup.config import Config
-from selfsup.records.recordings import read_eigenspaces
+from selfsup.records.recordings import read_eigenspaces, read_log
 from selfsup.training.callbacks import EigenspaceLog, EpochLog, TensorBoardLog
 from selfsup.utils.errors import InputError
 
@@ -30,6 +31,7 @@ def epoch_log(tmp_path):
 
 def end(log, epoch, loss=-1.0, std=0.8, rank=4.0):
     log.on_epoch_begin(epoch)
+    log.on_train_batch_end(0)
     log.on_epoch_end(epoch, {"loss": loss, "embedding_std": std, "effective_rank": rank})
 
 
@@ -138,3 +140,44 @@ def test_tensorboard_that_is_missing_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard.summary", None)
     with pytest.raises(InputError, match="pip install tensorboard"):
         TensorBoardLog(tmp_path, epoch_log(tmp_path), record(tmp_path, 1, 1))
+
+
+def test_the_time_of_an_epoch_is_that_of_its_steps_and_counts_once(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
+    def epoch(log, index, steps, pause):
+        log.on_epoch_begin(index)
+        now[0] += steps
+        log.on_train_batch_end(9)
+        now[0] += pause
+        log.on_epoch_end(index, {"loss": -1.0, "embedding_std": 0.8, "effective_rank": 4.0})
+
+    log = epoch_log(tmp_path)
+    epoch(log, 0, steps=2.0, pause=7.0)
+    state = log.state()
+    now[0] += 5.0
+    resumed = epoch_log(tmp_path)
+    now[0] += 3.0
+    resumed.restore(state)
+    epoch(resumed, 1, steps=4.0, pause=1.0)
+    rows = (tmp_path / "timing.csv").read_text().splitlines()
+    assert rows == ["epoch,seconds,images_per_second", "1,2.000,50.0", "2,4.000,25.0"]
+
+
+def test_other_recording_settings_keep_what_was_recorded(tmp_path):
+    log, spaces = epoch_log(tmp_path), EigenspaceLog(tmp_path, every=1, epochs=9)
+    spaces.set_model(Stub())
+    spaces.on_train_begin()
+    for epoch in range(3):
+        log.on_epoch_begin(epoch)
+        log.on_train_batch_end(0)
+        log.on_epoch_end(epoch, {"loss": -1.0, "embedding_std": 0.8, "effective_rank": 4.0, "knn": 50.0})
+        spaces.on_epoch_end(epoch)
+    rarer = EpochLog(tmp_path, 100, Config(), evaluated=lambda epoch: False)
+    rarer.restore(log.state())
+    rarer.on_train_begin()
+    np.testing.assert_array_equal(read_log(tmp_path)["knn"], [50, 50, np.nan])
+    fewer = EigenspaceLog(tmp_path, every=9, epochs=9)
+    fewer.restore(spaces.state())
+    assert fewer.recorded.epoch.tolist() == [0, 1, 2]

@@ -51,7 +51,7 @@ def test_checkpoints_of_later_steps_are_deleted(tmp_path):
 def test_only_damaged_checkpoints_are_an_error(tmp_path):
     for steps in (1, 2):
         save(tmp_path, steps).write_bytes(b"")
-    with pytest.raises(InputError, match=r"none of the 2 checkpoints .* delete .* --overwrite"):
+    with pytest.raises(InputError, match=r"none of the 2 checkpoints .* --overwrite"):
         checkpoints.latest(tmp_path, IDENTITY)
 
 
@@ -59,6 +59,13 @@ def test_a_checkpoint_of_another_run_is_not_used(tmp_path):
     path = save(tmp_path, 3, {**IDENTITY, "seed": 1, "data": "0000"})
     with pytest.raises(InputError, match=r"seed 1 there, 0 here; data 0000 there, ffff here.*--overwrite"):
         checkpoints.read(path, IDENTITY)
+
+
+def test_a_component_that_is_missing_here_counts_and_no_identity_is_any(tmp_path):
+    path = save(tmp_path, 3, {**IDENTITY, "loss": "module.mine"})
+    with pytest.raises(InputError, match=r"another run \(loss module.mine there, the default here\)"):
+        checkpoints.read(path, IDENTITY)
+    assert checkpoints.read(path, {}).identity["loss"] == "module.mine"
 
 
 @pytest.mark.parametrize(

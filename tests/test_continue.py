@@ -1,13 +1,17 @@
 """Finished runs that are trained longer, or only evaluated again."""
 
+from dataclasses import asdict
+
+import keras
 import numpy as np
 import pytest
 
 from selfsup.config import Config
+from selfsup.data.dataset import Dataset
 from selfsup.records import checkpoints
 from selfsup.records.dynamics import read_dynamics
 from selfsup.records.recordings import read_eigenspaces
-from selfsup.records.results import read_result
+from selfsup.records.results import RESULT, read_result, write_json
 from selfsup.training import run as train
 from selfsup.utils.errors import InputError
 
@@ -88,3 +92,36 @@ def test_only_checkpoints_up_to_a_size_are_kept(tiny_npz, tmp_path, monkeypatch)
     monkeypatch.setattr(train, "KEPT_BYTES", 1000)
     train.run(config_of(tiny_npz), tmp_path)
     assert not checkpoints.found(tmp_path)
+
+
+class StopsEarly(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = True
+
+
+def test_a_run_that_a_callback_ended_is_only_evaluated_again(tiny_npz, tmp_path, monkeypatch):
+    first = train.run(config_of(tiny_npz, epochs=3), tmp_path, callbacks=[StopsEarly()])
+    assert (first.config["epochs"], first.monitor["epoch"]) == (3, 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(train.keras.Model, "fit", lambda *_, **__: pytest.fail("trained"))
+        again = train.run(config_of(tiny_npz, epochs=3, probe_epochs=9), tmp_path)
+    assert (again.weights, again.monitor) == (first.weights, first.monitor)
+    assert again.config["probe_epochs"] == 9
+    longer = train.run(config_of(tiny_npz, epochs=4, probe_epochs=9), tmp_path)
+    assert longer.monitor["epoch"] == 4
+
+
+@pytest.mark.parametrize(("what", "there"), [("precision", "mixed_bfloat16"), ("backend", "theano")])
+def test_a_finished_run_in_other_arithmetic_is_another_run(what, there, tiny_npz, tmp_path):
+    config = config_of(tiny_npz, epochs=1)
+    found = train.run(config, tmp_path)
+    write_json(tmp_path / RESULT, {**asdict(found), "environment": {**found.environment, what: there}})
+    with pytest.raises(InputError, match=f"{what} {there} there, .* here.; resume it with"):
+        train.run(config, tmp_path)
+
+
+def test_given_images_must_fill_a_batch(tmp_path):
+    images = np.zeros((12, 32, 32, 3), np.uint8)
+    with pytest.raises(InputError, match="batch_size 16 is larger than the 12 training images"):
+        train.run(Config(batch_size=16, epochs=1, width=2), tmp_path / "new", data=Dataset("few", images))
+    assert not (tmp_path / "new").exists()

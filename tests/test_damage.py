@@ -21,9 +21,12 @@ from damage import SEED, damage
 from selfsup.analysis.encoder import load_encoder
 from selfsup.data.load import load_dataset
 from selfsup.records import checkpoints
+from selfsup.records.dynamics import DYNAMICS, Dynamics, read_dynamics
+from selfsup.records.evaluations import EVALUATION, Evaluations, Key, Measurement
 from selfsup.records.recordings import EIGENSPACES, LOG, read_eigenspaces, read_log
-from selfsup.records.results import RESULT, read_result
+from selfsup.records.results import RESULT, read_result, write_json
 from selfsup.records.workdir import CONFIG, ENCODER, check_workdir
+from selfsup.reproduction.grid import FAILURE, failure_of
 from selfsup.reproduction.registry import make_config
 from selfsup.utils.errors import InputError
 
@@ -181,7 +184,17 @@ def small_run(folder: Path) -> Path:
     inputs = keras.Input((8, 8, 3))
     outputs = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(2, 3)(inputs))
     export_encoder(keras.Model(inputs, outputs), folder / ENCODER, (0.5,) * 3, (0.2,) * 3, 8)
+    z = np.diag([0.1, 0.2, 0.3, 0.4])
+    Dynamics.measure(1, z, z, [dict.fromkeys(("z1", "z2", "t1", "t2"), z)], None).write(folder)
+    key = Key("knn", 0.1, 10, {"k": 5}, "ffff", "cafe", "jax")
+    Evaluations(folder / EVALUATION, {}).add([Measurement(key, 0, 70.0, 1.0)], {"fingerprint": "ffff"})
+    write_json(folder / FAILURE, {"reason": "out of memory"})
     return folder
+
+
+def failure_without_result(run: Path) -> str | None:
+    (run / RESULT).unlink(missing_ok=True)
+    return failure_of(run)
 
 
 RECORDS = {
@@ -190,6 +203,9 @@ RECORDS = {
     LOG: read_log,
     EIGENSPACES: read_eigenspaces,
     ENCODER: load_encoder,
+    DYNAMICS: read_dynamics,
+    EVALUATION: lambda run: Evaluations(run / EVALUATION, {}),
+    FAILURE: failure_without_result,
 }
 """The records of a run, and what reads them."""
 

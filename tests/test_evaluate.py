@@ -166,7 +166,7 @@ def test_transfer_to_images_of_another_size(run, quick, tmp_path, rng, capsys):
         (["--run=nowhere"], "nowhere holds no finished run"),
         (["--run=diverged"], "diverged"),
         (["--only=linear,svm"], "some of linear, knn, finetune, not 'svm'"),
-        (["--only="], "only must list"),
+        (["--only="], "only must be names"),
         (["--probe=mine"], "some of paper, tian"),
         (["--labels=0.1,2"], "not '0.1,2'"),
         (["--labels=0"], "above 0"),

@@ -11,6 +11,8 @@ from selfsup import theory
 from selfsup.analysis import theory_plots
 from selfsup.config import Config
 from selfsup.records.dynamics import Dynamics, read_dynamics
+from selfsup.reproduction import practice
+from selfsup.reproduction.grid import collect
 from selfsup.reproduction.report import Report
 from selfsup.theory import Constants, linear_networks
 from selfsup.training import run as train
@@ -78,6 +80,14 @@ def test_values_below_the_noise_count_as_the_noise():
     one = theory.Prediction(np.arange(2), p, ones, recorded, ones, ones, ones, np.full(2, 0.1))
     assert one.skill_p == 1.0
     assert np.isnan(one.skill_s)
+
+
+def test_without_recordings_there_is_nothing_to_compare():
+    found = recordings(np.array([1]), np.ones((1, 4)), np.ones((1, 4)))[:0]
+    with pytest.raises(InputError, match="two recordings, not 0"):
+        theory.predict(found, theory.Constants())
+    with pytest.raises(InputError, match="no recording"):
+        theory.assumptions(found)
 
 
 def test_a_prediction_without_modes_or_moments_is_refused(rng):
@@ -197,6 +207,15 @@ def test_the_traces_follow_their_law_where_the_eigenvalues_do_not(rng):
     assert found.deviation.max() > 0.1
 
 
+def test_the_trace_of_a_long_run_with_a_large_decay_is_finite():
+    constants = Constants(eta=0.5, eta_p=0.5, dt=1.0)
+    steps = np.array([0, 1, 5000])
+    gram = np.array([np.eye(4)] * 3)
+    found = theory.conservation(recordings(steps, np.ones((3, 4)), 1.0, parts=(2 * gram, gram)), constants)
+    decay = np.exp(-(constants.times_from_rest(steps) - constants.times_from_rest(steps[:1])))
+    np.testing.assert_allclose(found.predicted_trace, decay, rtol=1e-6, atol=1e-300)
+
+
 def test_theorem_1_needs_a_trained_predictor():
     with pytest.raises(InputError, match="trained by gradient"):
         theory.conservation(recordings([0, 1], np.ones((2, 4)), np.ones((2, 4))), Constants())
@@ -293,6 +312,15 @@ def test_the_report_has_a_section_where_runs_have_recordings(tmp_path):
         assert (tmp_path / "figures" / f"theory_{name}.png").stat().st_size > 10_000
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/svg+xml") == (tmp_path / "REPORT.md").read_text().count("![")
+
+
+def test_unlabelled_images_count_in_the_steps_of_an_epoch(tmp_path):
+    out = tmp_path
+    practised(out, "sgd")
+    (run,) = collect(out)
+    more = dataclasses.replace(run.result, dataset={**run.result.dataset, "train": 1000, "unlabelled": 9000})
+    found = practice.read(dataclasses.replace(run, result=more))
+    assert found.steps == 10_000 // run.result.config["batch_size"]
 
 
 def test_the_report_of_runs_that_the_theory_cannot_describe(tmp_path):

@@ -65,3 +65,17 @@ def test_after_a_resume_the_estimate_tells_its_source(clock, capsys):
     third.restore(unmeasured.state())
     train(third, clock, 2)
     assert estimate(capsys) == [left + "the next 10 steps"]
+
+
+def test_pauses_between_epochs_do_not_count(clock):
+    shown = Progress(epochs=10, steps=15, batch_size=16)
+    train(shown, clock, 3)
+    clock[0] += 500.0  # an evaluation
+    shown.on_epoch_end(0, LOGS)
+    clock[0] += 20.0
+    shown.on_epoch_begin(1)
+    clock[0] += 2.0
+    shown.on_train_batch_begin(0)
+    shown.on_train_batch_end(4, LOGS)
+    assert shown.images_per_second == pytest.approx(5 / 2 * 16)
+    assert shown.pace.compile_seconds == pytest.approx(58.0)

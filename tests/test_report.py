@@ -1,11 +1,12 @@
 import re
+from dataclasses import replace
 
 import pytest
 from conftest import fake_result, write_fake_run
 
 from selfsup.records.results import write_json
 from selfsup.reproduction.registry import EXPERIMENTS
-from selfsup.reproduction.report import Report
+from selfsup.reproduction.report import Report, write_report
 
 SECTIONS = ("table1", "figure4", "figure5", "freq5", "table2")
 ACCURACIES = {
@@ -121,3 +122,32 @@ def test_the_same_records_give_the_same_report(paper):
 
 def test_the_page_opens_without_a_console_error(paper, screenshot):
     screenshot(paper / "report.html", (1000, 4000))
+
+
+def test_a_report_on_stl10_names_its_source_and_not_the_papers_scale(tmp_path):
+    result = fake_result("directpred", 77.0, "stl10")
+    result = replace(result, dataset={**result.dataset, "name": "stl10"})
+    write_fake_run(tmp_path / "runs" / "directpred" / "0", result)
+    write_report(tmp_path, ["directpred"])
+    text = (tmp_path / "REPORT.md").read_text()
+    assert text.startswith("# Report on STL-10\n")
+    assert "come from Tian et al. 2021" in text
+    assert "NOT the paper" not in text
+    assert "| directpred | 77.86 ± 0.16 | 77.00 (n = 1) |" in section(text, "Table 8 of Tian et al.")
+
+
+def test_a_run_without_labels_was_run(tmp_path):
+    result = replace(fake_result("sgd", 50.0, "paper"), accuracy={})
+    write_fake_run(tmp_path / "runs" / "sgd" / "0", result)
+    write_report(tmp_path, ["sgd"])
+    text = (tmp_path / "REPORT.md").read_text()
+    assert "| sgd | 83.3 | no labels |" in text
+    assert "directpred - sgd: not run" in text
+
+
+def test_the_section_that_was_asked_for_is_there(tmp_path):
+    twin = "simsiam_symmetric_tuned"
+    write_fake_run(tmp_path / "runs" / twin / "0", fake_result(twin, 79.0))
+    for planned, there in (((twin,), False), (("simsiam_symmetric_decay_predictor",), True)):
+        write_report(tmp_path, planned, force=True)
+        assert ("## Weight decay" in (tmp_path / "REPORT.md").read_text()) == there

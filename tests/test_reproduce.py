@@ -15,8 +15,11 @@ from conftest import fake_result, write_fake_run
 
 from selfsup.commands import reproduce
 from selfsup.records.results import read_result
-from selfsup.reproduction import report
+from selfsup.reproduction import grid, report
+from selfsup.reproduction.processes import Processes
+from selfsup.reproduction.registry import make_config
 from selfsup.reproduction.report import Report
+from selfsup.reproduction.slots import slots
 
 ROOT = Path(reproduce.__file__).resolve().parents[2]
 TINY = (
@@ -138,6 +141,23 @@ def test_dry_run_prints_the_plan_and_leaves_nothing(tiny_npz, tmp_path, capsys, 
     assert lines[0].split()[:4] == ["missing", "byol_symmetric", "seed", "0"]
     assert re.fullmatch(r"8 runs, 8 of them to make: about .+", lines[-1])
     assert not out.exists()
+
+
+@pytest.mark.parametrize("flag", ["--schedule=cosine", "--images_on=host"])
+def test_dry_run_takes_what_a_run_takes(flag, tiny_npz, tmp_path, capsys, shallow):
+    assert call(*flags_for(tiny_npz, tmp_path), flag, "--dry_run") == 0
+    assert "2 of them to make: about" in capsys.readouterr().out
+
+
+def test_a_run_that_fails_beside_an_older_result_has_failed(tiny_npz, tmp_path, capsys):
+    write_fake_run(tmp_path / "runs" / "sgd" / "0", fake_result("sgd", 50.0, "quick"))
+    job = grid.Job(
+        "sgd", make_config("quick", "sgd", epochs=2, dataset="missing.npz"), tmp_path / "runs/sgd/0"
+    )
+    assert job.state != "finished"
+    flags = {"epochs": 2, "dataset": "missing.npz"}
+    (reason,) = Processes([job], "quick", flags, slots(1)).run().values()
+    assert "exit status 2" in reason
 
 
 def test_dry_run_estimates_from_finished_runs(tmp_path, capsys):

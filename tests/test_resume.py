@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from selfsup import collapse
+from selfsup.backend.devices import resolve_precision
 from selfsup.collapse import Collapsed
 from selfsup.commands import run as command
 from selfsup.config import Config
@@ -20,6 +21,7 @@ from selfsup.records.results import RESULT, read_result
 from selfsup.records.workdir import ENCODER
 from selfsup.training import pretrain
 from selfsup.training import run as train
+from selfsup.training.components import Components
 from selfsup.training.resume import Checkpointer
 from selfsup.training.stop import StopOnCollapse
 from selfsup.utils.errors import InputError
@@ -104,7 +106,7 @@ def test_weights_that_are_not_finite_are_not_saved(tiny_npz, tmp_path, shallow):
 
 def test_checkpoints_of_other_code_are_refused(tiny_npz, tmp_path, shallow):
     config = config_of(tiny_npz)
-    identity = pretrain.identity_of(config, load_dataset(str(tiny_npz)))
+    identity = pretrain.identity_of(config, load_dataset(str(tiny_npz)), Components())
     checkpoints.save(tmp_path, identity, checkpoints.Checkpoint(6, {"model/000 old": np.ones(3)}))
     with pytest.raises(InputError, match="other variables"):
         train.run(config, tmp_path)
@@ -141,10 +143,54 @@ def test_a_callback_may_have_an_empty_state(tiny_npz, tmp_path, shallow, monkeyp
 @pytest.mark.parametrize(("what", "there"), [("precision", "mixed_bfloat16"), ("backend", "theano")])
 def test_a_run_does_not_resume_in_other_arithmetic(what, there, tiny_npz, tmp_path, shallow):
     config = config_of(tiny_npz)
-    identity = {**pretrain.identity_of(config, load_dataset(str(tiny_npz))), what: there}
+    identity = {**pretrain.identity_of(config, load_dataset(str(tiny_npz)), Components()), what: there}
     checkpoints.save(tmp_path, identity, checkpoints.Checkpoint(6, {}))
     with pytest.raises(InputError, match=f"{what} {there} there, .* here.; resume it with"):
         train.run(config, tmp_path)
+
+
+def test_the_precision_of_auto_may_be_given_when_it_resumes(tiny_npz, tmp_path, shallow, monkeypatch):
+    config = config_of(tiny_npz, width=2, epochs=2, precision="auto")
+    whole = train.run(config, tmp_path / "whole")
+    undo = stop_at(monkeypatch, 1)
+    with pytest.raises(StoppedError):
+        train.run(config, tmp_path / "parts")
+    undo()
+    same = dataclasses.replace(config, precision=resolve_precision("auto"))
+    assert train.run(same, tmp_path / "parts").weights == whole.weights
+
+
+def mean_square(p1, p2, t1, t2):
+    return keras.ops.mean(keras.ops.square(p1 - t2) + keras.ops.square(p2 - t1))
+
+
+def test_a_run_with_its_own_loss_does_not_resume_without_it(tiny_npz, tmp_path, shallow, monkeypatch):
+    config = config_of(tiny_npz, width=2, epochs=2)
+    undo = stop_at(monkeypatch, 1)
+    with pytest.raises(StoppedError):
+        train.run(config, tmp_path, loss=mean_square)
+    undo()
+    with pytest.raises(InputError, match=r"loss .*mean_square there, the default here"):
+        train.run(config, tmp_path)
+    assert train.run(config, tmp_path, loss=mean_square).accuracy["linear"] > 0
+
+
+def with_dropout():
+    inputs = keras.Input((32, 32, 3))
+    x = keras.layers.AveragePooling2D(8)(inputs)
+    x = keras.layers.Dense(8, activation="relu")(keras.layers.Flatten()(x))
+    return keras.Model(inputs, keras.layers.Dropout(0.5, seed=3)(x))
+
+
+def test_the_masks_of_dropout_continue(tiny_npz, tmp_path, monkeypatch):
+    config = config_of(tiny_npz, epochs=2, method="simsiam")
+    whole = train.run(config, tmp_path / "whole", backbone=with_dropout)
+    undo = stop_at(monkeypatch, 1)
+    with pytest.raises(StoppedError):
+        train.run(config, tmp_path / "parts", backbone=with_dropout, checkpoint_minutes=0)
+    undo()
+    resumed = train.run(config, tmp_path / "parts", backbone=with_dropout)
+    assert (resumed.accuracy, resumed.monitor) == (whole.accuracy, whole.monitor)  # names in `weights` differ
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 import os
+import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -41,6 +43,17 @@ def test_every_run_gets_a_gpu_and_several_share_one_only_if_they_must(machine):
     shared = slots(4)
     assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in shared] == ["3", "5", "3", "5"]
     assert all(slot.environment["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false" for slot in shared)
+
+
+def test_a_line_of_nvidia_smi_is_a_gpu(machine, monkeypatch):
+    machine(cores=4)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    listed = (
+        "GPU 0: NVIDIA GeForce RTX 3060 Laptop GPU (UUID: GPU-1)\n  MIG 1g.10gb Device 0: (UUID: MIG-GPU 2)\n"
+    )
+    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(stdout=listed, returncode=0))
+    assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in slots(2)] == ["0", "0"]
 
 
 def test_more_runs_than_cores_are_refused(machine):

@@ -232,7 +232,7 @@ def test_a_run_with_own_parts_and_callbacks(data, tmp_path):
     parts = {"data": data, "backbone": sequential_backbone, "loss": euclidean}
     with pytest.raises(KeyboardInterrupt):
         selfsup.run(settings, tmp_path, **parts, callbacks=[Watching(), Interrupting()], checkpoint_minutes=0)
-    with pytest.raises(InputError, match="checkpoints"):
+    with pytest.raises(InputError, match=r"backbone .* there, the default here; loss .* --overwrite"):
         selfsup.run(settings, tmp_path, data=data, callbacks=[Watching()])
     watching = Watching()
     result = selfsup.run(settings, tmp_path, **parts, callbacks=[watching])

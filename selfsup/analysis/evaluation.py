@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -127,9 +128,10 @@ class Bench:
         def measure(progress: Progress) -> list[float]:
             train, test = self._embedded(seed if untrained else None, progress)
             features = (train[chosen], self.y_train[chosen], test, self.y_test)
-            epochs = list(probe.probe_epochs(*features, recipe, seed))
+            epochs = probe.probe_epochs(*features, recipe, seed)
             if len(keys) == 1:
-                return [epochs[-1]()]
+                (last,) = deque(epochs, maxlen=1)
+                return [last()]
             accuracies = [accuracy() for accuracy in epochs]
             return [accuracies[-1], max(accuracies)]
 

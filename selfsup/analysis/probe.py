@@ -1,6 +1,7 @@
 """The evaluation of a frozen network: its features, a linear probe and a weighted k-NN on them."""
 
 import functools
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -112,8 +113,8 @@ def linear_probe(
         100.0
     """
     recipe = Recipe(epochs, batch_size=batch_size)
-    *_, accuracy = probe_epochs(x_train, y_train, x_test, y_test, recipe, seed)
-    return accuracy()
+    (last,) = deque(probe_epochs(x_train, y_train, x_test, y_test, recipe, seed), maxlen=1)
+    return last()
 
 
 def probe_epochs(
@@ -140,8 +141,8 @@ def probe_epochs(
     state = tuple(ops.zeros(shape, "float32") for shape in 3 * shapes)
     epoch = compiled(functools.partial(_probe_epoch, recipe))
 
-    def accuracy(state: tuple) -> float:
-        kernel, bias = (ops.convert_to_numpy(value) for value in state[:2])
+    def accuracy(weights: tuple) -> float:
+        kernel, bias = (ops.convert_to_numpy(value) for value in weights)
         return float(np.mean(np.argmax(x_test @ kernel + bias, axis=1) == y_test) * 100.0)
 
     for index in range(epochs):
@@ -153,7 +154,7 @@ def probe_epochs(
         scaled = (rates * bias_correction(done + 1.0)).astype(np.float32)
         batches = order.reshape(steps, batch_size).astype(np.int32)
         state = epoch(features, labels, state, *(ops.convert_to_tensor(x) for x in (batches, scaled)))
-        yield functools.partial(accuracy, state)
+        yield functools.partial(accuracy, state[:2])
 
 
 @full_precision()

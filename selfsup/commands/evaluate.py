@@ -170,7 +170,7 @@ def _finished(run: str | None) -> Result:
 
 def _names(flag: str, text: str, known: tuple[str, ...]) -> tuple[str, ...]:
     """Returns the names in a list with commas, in the order of `known`."""
-    given = [name.strip() for name in text.split(",")]
+    given = cli.split_names(flag, text)
     if unknown := [name for name in given if name not in known]:
         raise InputError(f"{flag} must list some of {', '.join(known)}, not {unknown[0]!r}")
     return tuple(name for name in known if name in given)

@@ -64,9 +64,9 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
     beside = grids("beside", values["beside"], out)
     chosen = sections_of(preset) if values["only"] is None else cli.split_names("only", values["only"])
     if values["report_only"]:
-        return report_only(out, grid.experiments_of(chosen), beside)
+        return report_only(out, grid.named(chosen), beside)
     jobs = grid.plan(preset, chosen, values["seeds"], out, overrides)
-    planned = [job.experiment for job in jobs]
+    planned = grid.named(chosen)
     if values["shard"]:
         jobs = grid.shard(jobs, values["shard"])
     if values["dry_run"]:

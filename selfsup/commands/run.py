@@ -8,7 +8,7 @@ from typing import Any
 from selfsup import cli
 from selfsup.collapse import Collapsed
 from selfsup.config import Config
-from selfsup.records.results import DIVERGED, Result
+from selfsup.records.results import DIVERGED, STATUS_DIVERGED, Result
 from selfsup.records.workdir import CURVES_FIGURE, EIGENSPACE_FIGURE
 from selfsup.reproduction.registry import EXPERIMENTS, PRESETS, make_config
 from selfsup.training.advice import advice
@@ -17,7 +17,6 @@ from selfsup.utils.files import user_path
 from selfsup.utils.interrupts import Interrupted
 from selfsup.utils.options import Option, parse_share
 
-STATUS_DIVERGED = 3
 STATUS_COLLAPSED = 4
 RUN_OPTIONS = (
     "tensorboard", "checkpoint_minutes", "keep_checkpoint", "init_from", "overwrite", "devices", "machine",

@@ -80,7 +80,7 @@ def read(path: Path, identity: Identity) -> Checkpoint:
 
     Args:
         path: the file.
-        identity: the identity that the checkpoint must have.
+        identity: the identity that the checkpoint must have; empty for any.
 
     Raises:
         DamagedError: the file is truncated or was changed.
@@ -99,16 +99,22 @@ def read(path: Path, identity: Identity) -> Checkpoint:
     header, _, arrays = content.partition(b"\n")
     header = json.loads(header)
     theirs = header["identity"]
-    _check_same(path.parent, theirs, identity)
+    if identity:
+        check_same(path.parent, theirs, identity)
     with np.load(io.BytesIO(arrays), allow_pickle=False) as file:
         return Checkpoint(header["steps"], dict(file), theirs)
 
 
-def _check_same(workdir: Path, theirs: Identity, identity: Identity) -> None:
-    different = {name: value for name, value in identity.items() if theirs.get(name) != value}
+def check_same(workdir: Path, theirs: Identity, identity: Identity) -> None:
+    """Raises an `InputError` that names the differences if a folder holds a run with another identity."""
+    names = {**theirs, **identity}
+    default = "the default"  # of a component that is not replaced
+    different = [name for name in names if theirs.get(name) != identity.get(name)]
     if not different:
         return
-    fields = "; ".join(f"{name} {theirs.get(name)} there, {value} here" for name, value in different.items())
+    fields = "; ".join(
+        f"{name} {theirs.get(name, default)} there, {identity.get(name, default)} here" for name in different
+    )
     if set(different) == {"backend"}:
         advice = f"resume it with KERAS_BACKEND={theirs['backend']}, or choose another --workdir"
     elif set(different) == {"precision"}:
@@ -123,7 +129,7 @@ def latest(workdir: Path, identity: Identity) -> Checkpoint | None:
 
     Args:
         workdir: the run's folder.
-        identity: the run's identity.
+        identity: the run's identity; empty for any.
 
     Returns:
         The checkpoint, or None if there are no checkpoints.
@@ -139,8 +145,8 @@ def latest(workdir: Path, identity: Identity) -> Checkpoint | None:
             print(f"warning: {path} cannot be used: {error}", file=sys.stderr, flush=True)
     if paths:
         raise InputError(
-            f"none of the {len(paths)} checkpoints in {workdir} can be used; delete {workdir}, "
-            "or start again with --overwrite"
+            f"none of the {len(paths)} checkpoints in {workdir} can be used; start that run again with "
+            "--overwrite, or choose another folder"
         )
     return None
 

@@ -14,6 +14,8 @@ RESULT = "result.json"
 SCHEMA = 2
 """Version of `result.json`. Records without one are of version 1, which lacks `swapped` and `skipped`."""
 DIVERGED = "the loss became infinite or not a number"
+STATUS_DIVERGED = 3
+"""Exit status of a diverged run."""
 NO_LABELS = "the dataset has no labels"
 
 
@@ -28,7 +30,8 @@ class Result:
             before training, if requested. None for a diverged run; empty without labels.
         collapsed: whether the run collapsed by the fixed rule of `selfsup.collapse`.
         diverged: whether the loss stopped being finite.
-        monitor: the last row of `log.csv`, without the epoch. None for a value that is not finite.
+        monitor: the last row of `log.csv`; its epoch is less than that of `config` if a callback ended the
+            run. None for a value that is not finite.
         seconds: wall time of `load` (data, network), `compile`, `steps`, `evaluations` (while training),
             `callbacks` (log, progress), `records` (eigenspaces, encoder), `checkpoints`, `probe` (including
             features), `knn`, `other`, and `total`.
@@ -41,7 +44,8 @@ class Result:
             are bit-identical.
         commit: git commit of the code, with "-dirty" after local changes; None if unknown.
         skipped: evaluations that were not made, and why, by name.
-        swapped: descriptions of a backbone, augmentation or loss that replaced the paper's, by name.
+        swapped: descriptions of what replaced the paper's components, by the names in `run`: backbone,
+            augmentation, loss, optimizer, init_from.
         schema: version of the format of the record.
     """
 

@@ -61,6 +61,8 @@ def _check_same(workdir: Path, found: dict[str, Any], config: Config) -> None:
     wanted = {**config.settings, "seed": config.seed}
     found = {**ADDED, **found}
     del wanted["dataset"]  # the same data may lie elsewhere: their fingerprint is checked when they are read
+    if checkpoints.found(workdir):
+        del wanted["precision"]  # checkpoints hold the one that was used
     if checkpoints.found(workdir) or not (workdir / RESULT).exists():
         del wanted["probe_epochs"]  # only the evaluation is repeated
         longer = isinstance(found.get("epochs"), int) and found["epochs"] <= config.epochs

@@ -137,7 +137,7 @@ class Claim:
 
 def _reason(cell: Cell) -> str:
     """Why a cell has no accuracy."""
-    return "failed" if cell.failures else "not run"
+    return "failed" if cell.failures else "no labels" if cell.ranks else "not run"
 
 
 def _above(cell: str, other: str) -> Difference:

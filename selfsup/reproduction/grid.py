@@ -12,7 +12,7 @@ from selfsup.config import Config
 from selfsup.records.results import DIVERGED, Result, is_complete, read_result
 from selfsup.records.workdir import CONFIG, check_workdir
 from selfsup.reproduction.registry import EXPERIMENTS, SECTIONS, canonical, make_config
-from selfsup.utils.errors import InputError
+from selfsup.utils.errors import InputError, first_line
 from selfsup.utils.files import replacing
 from selfsup.utils.options import parse_share
 
@@ -42,8 +42,8 @@ class Job:
         return "interrupted" if (self.workdir / CONFIG).exists() else "missing"
 
 
-def experiments_of(sections: Iterable[str]) -> tuple[str, ...]:
-    """Returns the experiments to run for sections of the report (or experiments by name), each once.
+def named(sections: Iterable[str]) -> tuple[str, ...]:
+    """Returns the experiments in sections of the report, or by their own names.
 
     Raises:
         InputError: a name is neither a section nor an experiment.
@@ -56,7 +56,16 @@ def experiments_of(sections: Iterable[str]) -> tuple[str, ...]:
                 "(`selfsup run --list`)"
             )
         chosen += SECTIONS[name].experiments if name in SECTIONS else (name,)
-    return tuple(dict.fromkeys(canonical(name) for name in chosen))
+    return tuple(chosen)
+
+
+def experiments_of(sections: Iterable[str]) -> tuple[str, ...]:
+    """Returns the experiments to run for sections of the report, or by their own names; each once.
+
+    Raises:
+        InputError: a name is neither a section nor an experiment.
+    """
+    return tuple(dict.fromkeys(canonical(name) for name in named(sections)))
 
 
 def plan(
@@ -108,11 +117,14 @@ def execute(
 
     stopped = threading.Event()
 
+    reasons = {job: failure_of(job.workdir) for job in jobs}
+
     def make(job: Job) -> None:
         if stopped.is_set():
             return
         try:
-            _keep_failure(job.workdir, runner(job))
+            reasons[job] = runner(job)
+            _keep_failure(job.workdir, reasons[job])
         except BaseException:
             stopped.set()
             raise
@@ -122,10 +134,10 @@ def execute(
             for made in as_completed([pool.submit(make, job) for job in jobs if job.state != "finished"]):
                 made.result()
         except BaseException as error:
+            stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
             stop(error)
             raise
-    reasons = {job: failure_of(job.workdir) for job in jobs}
     return {job: reason for job, reason in reasons.items() if reason is not None}
 
 
@@ -139,12 +151,22 @@ def _keep_failure(workdir: Path, reason: str | None) -> None:
 
 
 def failure_of(workdir: Path) -> str | None:
-    """Returns why the run in a folder has no accuracy; None if it has one or has not ended."""
-    result = read_result(workdir)
+    """Returns why the run in a folder has no accuracy; None if it has one or has not ended.
+
+    Raises:
+        InputError: a record is damaged.
+    """
+    return _failure(workdir, read_result(workdir))
+
+
+def _failure(workdir: Path, result: Result | None) -> str | None:
     if result is not None:
         return DIVERGED if result.diverged else None
     path = workdir / FAILURE
-    return json.loads(path.read_text())["reason"] if path.exists() else None
+    try:
+        return str(json.loads(path.read_text())["reason"]) if path.exists() else None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path} is damaged ({first_line(error)}); delete it") from None
 
 
 @dataclass(frozen=True)
@@ -169,7 +191,8 @@ def collect(out: Path) -> list[Run]:
         folder = out / RUNS / experiment
         workdirs = [path for path in folder.glob("*") if path.name.isdigit()] if folder.is_dir() else []
         for workdir in sorted(workdirs, key=lambda path: int(path.name)):
-            result, failure = read_result(workdir), failure_of(workdir)
+            result = read_result(workdir)
+            failure = _failure(workdir, result)
             if result is not None or failure is not None:
                 runs.append(Run(experiment, int(workdir.name), workdir, result, failure))
     return runs

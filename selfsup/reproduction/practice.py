@@ -96,10 +96,11 @@ def read(run: Run | None) -> Practice | None:
     config = Config(**run.result.config)
     if config.resolved.scheduled:
         return None
+    images = run.result.dataset["train"] + run.result.dataset.get("unlabelled", 0)
     found = Practice(
         recorded=read_dynamics(run.workdir),
         constants=theory.Constants.from_config(config),
-        steps=run.result.dataset["train"] // config.batch_size,
+        steps=images // config.batch_size,
         symmetric=config.symmetric,
         loss=float(read_log(run.workdir)["loss"][-1]),
     )

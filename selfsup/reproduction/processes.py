@@ -11,7 +11,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from selfsup.records.results import read_result
+from selfsup.records.results import STATUS_DIVERGED, read_result
 from selfsup.reproduction import grid
 from selfsup.reproduction.slots import Slot
 from selfsup.utils.clock import duration
@@ -92,6 +92,8 @@ class Processes:
         ):
             slot.pin(process.pid)
             self._running[job] = process
+            if self._stopping:  # the signal came while the process was starting
+                _stop(process, signal.SIGTERM)
             assert process.stdout is not None
             for line in process.stdout:
                 log.write(line)
@@ -102,7 +104,10 @@ class Processes:
         del self._running[job]
         if process.returncode < 0:
             return f"ended by {signal.Signals(-process.returncode).name}"
-        if read_result(job.workdir) is not None:
+        if process.returncode in (
+            0,
+            STATUS_DIVERGED,
+        ):  # else a result is an earlier run's
             return grid.failure_of(job.workdir)
         return f"{last.removeprefix('error: ')} (exit status {process.returncode}, see {job.workdir / LOG})"
 

@@ -148,7 +148,15 @@ class Report:
             yield "# Report: no run has finished"
             return
         scale = describe_scale(self.results)
-        if is_paper_scale(self.results):
+        if self.dataset == "stl10":
+            yield "# Report on STL-10"
+            yield (
+                f"These accuracies come from: {scale}. The published ones come from Tian et al. 2021: "
+                "ResNet-18 of width 64, 100 epochs, batch 128, images of 96x96 pixels that are not "
+                "normalised, and a probe of their own. Compare with them only runs of the preset stl10. "
+                "The claims are about CIFAR-10; a verdict says what these runs show, and no more."
+            )
+        elif is_paper_scale(self.results):
             yield "# Report at the paper's scale"
         else:
             yield "# NOT the paper's scale: a report of smaller or other runs"

@@ -62,4 +62,5 @@ def _gpus() -> list[str]:
     if shutil.which("nvidia-smi") is None:
         return []
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
-    return [str(index) for index in range(listed.stdout.count("GPU "))] if listed.returncode == 0 else []
+    lines = [line for line in listed.stdout.splitlines() if line.startswith("GPU ")]  # MIG is indented
+    return [str(index) for index in range(len(lines))] if listed.returncode == 0 else []

@@ -47,7 +47,7 @@ class EpochLog(keras.callbacks.Callback):
         self.config, self.evaluated = config, evaluated
         self._rows: list[list[float]] = []
         self._times: list[list[float]] = []
-        self._began = time.perf_counter()
+        self._began = self._ended = time.perf_counter()
         self._seconds_before = 0.0  # of this epoch, before an interruption
 
     @property
@@ -69,9 +69,12 @@ class EpochLog(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._began = time.perf_counter()
 
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._ended = time.perf_counter()  # so that evaluations and records do not count
+
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        seconds = self._seconds_before + time.perf_counter() - self._began
-        self._seconds_before = 0.0
+        seconds = self._seconds_before + self._ended - self._began
+        self._seconds_before, self._began = 0.0, time.perf_counter()
         was_collapsed = self.collapsed
         asymmetry = eigenspace.asymmetry(self.model.predictor_weight())
         found = {**logs, "epoch": epoch + 1, "asymmetry": asymmetry}
@@ -102,8 +105,8 @@ class EpochLog(keras.callbacks.Callback):
         """Restores what `state` returned, without the last evaluation of a run that was to be shorter."""
         rows = np.full((len(state["rows"]), len(LOG_FIELDS)), np.nan)
         rows[:, : state["rows"].shape[1]] = state["rows"]  # older checkpoints have fewer columns
-        others = [not self.evaluated(int(epoch)) for epoch in rows[:, 0]]
-        rows[np.ix_(others, [LOG_FIELDS.index(name) for name in EVALUATED])] = np.nan
+        if len(rows) and not self.evaluated(int(rows[-1, 0])):
+            rows[-1, [LOG_FIELDS.index(name) for name in EVALUATED]] = np.nan
         self._rows, self._times = rows.tolist(), state["times"].tolist()
         self._seconds_before = float(state["epoch_seconds"])
 
@@ -156,7 +159,8 @@ class EigenspaceLog(keras.callbacks.Callback):
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Restores what `state` returned, without the last recording of a run that was to be shorter."""
         recorded = Eigenspaces(**state)
-        self._recorded = recorded[is_due(recorded.epoch, self.every, self.epochs)]
+        due = is_due(recorded.epoch[-1], self.every, self.epochs)
+        self._recorded = recorded if due else recorded[:-1]
 
     def _write(self) -> None:
         with or_warning(f"the eigenspaces to {self.workdir}"):

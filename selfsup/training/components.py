@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,12 +60,3 @@ def _describe(component: Any) -> str:
     if hasattr(component, "__qualname__"):
         return f"{component.__module__}.{component.__qualname__}"
     return repr(component)
-
-
-def differences(found: Mapping[str, str], wanted: Mapping[str, str]) -> str:
-    """Returns the differences between two descriptions as text, or "" if there are none."""
-    names = [name for name in {**found, **wanted} if found.get(name) != wanted.get(name)]
-    return "; ".join(
-        f"{name} {found.get(name, 'the default')} there, {wanted.get(name, 'the default')} here"
-        for name in names
-    )

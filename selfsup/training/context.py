@@ -1,7 +1,10 @@
 """The execution context of a run."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import keras
 
 from selfsup.backend.machines import Machines
 from selfsup.backend.parallel import Devices
@@ -18,3 +21,20 @@ class Context:
     devices: Devices
     clock: Clock
     interruption: Interruption
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Arguments of `selfsup.run` that do not change its result.
+
+    Attributes:
+        tensorboard, checkpoint_minutes, overwrite, callbacks, stop_on_collapse: see `selfsup.run`.
+        ended: whether training has ended at the last checkpoint, also if a callback ended it early.
+    """
+
+    tensorboard: bool = False
+    checkpoint_minutes: float = 10.0
+    overwrite: bool = False
+    callbacks: Sequence[keras.callbacks.Callback] = ()
+    stop_on_collapse: bool = False
+    ended: bool = False

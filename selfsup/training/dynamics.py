@@ -74,9 +74,9 @@ class DynamicsLog(keras.callbacks.Callback):
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Restores what `state` returned, without the last recording of a run that was to be shorter."""
         recorded = Dynamics(**state)
-        epoch, rest = np.divmod(recorded.step, self.steps)
-        ends = (rest == 0) & is_due(epoch, self.every, self.epochs)
-        self._recorded = recorded[np.isin(recorded.step, list(self.marks)) | ends]
+        epoch, rest = divmod(int(recorded.step[-1]), self.steps)
+        due = recorded.step[-1] in self.marks or (rest == 0 and is_due(epoch, self.every, self.epochs))
+        self._recorded = recorded if due else recorded[:-1]
 
     def _record(self, step: int) -> None:
         if step > self.recorded.step[-1]:

@@ -7,10 +7,10 @@ from typing import Any
 import keras
 
 from selfsup.config import Config
-from selfsup.data.batches import batches
+from selfsup.data.batches import batches, gather
 from selfsup.data.dataset import Dataset
 from selfsup.model import SiameseModel
-from selfsup.training.loading import load
+from selfsup.training.loading import load, stored_images
 
 STEPS = 10
 STARTUP = 30.0
@@ -32,10 +32,12 @@ class _EndTimes(keras.callbacks.Callback):
 
 def step_seconds(config: Config, data: Dataset) -> float:
     """Returns the seconds per training step, measured over ten steps after a warm-up of ten."""
-    model = SiameseModel(config, data.x_train, data.mean, data.std)
+    steps = data.training_images // config.batch_size
+    model = SiameseModel(config, stored_images(config, data), data.mean, data.std, steps_per_epoch=steps)
     model.compile(steps_per_execution=STEPS)
     ends = _EndTimes()
-    feed = batches(len(data.x_train), config.batch_size, config.seed)
+    order = (indices for (indices,) in batches(data.training_images, config.batch_size, config.seed))
+    feed = ((indices if model.store is not None else gather(data, indices),) for indices in order)
     model.fit(feed, steps_per_epoch=2 * STEPS, shuffle=False, verbose=0, callbacks=[ends])
     return (ends.seconds[-1] - ends.seconds[0]) / STEPS
 

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -18,13 +18,13 @@ from selfsup.data.dataset import Dataset
 from selfsup.model import SiameseModel
 from selfsup.networks.store import on_device
 from selfsup.records import checkpoints
-from selfsup.records.checkpoints import Identity
 from selfsup.training.callbacks import EigenspaceLog, EpochLog, TensorBoardLog
 from selfsup.training.components import Components
-from selfsup.training.context import Context
+from selfsup.training.context import Context, RunOptions
 from selfsup.training.dynamics import BATCHES, DynamicsLog
 from selfsup.training.early import EarlyEvaluation
 from selfsup.training.hooks import RunCallbacks, Timed
+from selfsup.training.loading import stored_images
 from selfsup.training.progress import Progress
 from selfsup.training.resume import Checkpointer
 from selfsup.training.stop import StopOnCollapse
@@ -87,17 +87,12 @@ def set_up(
     data: Dataset,
     context: Context,
     components: Components,
-    user_callbacks: Sequence[keras.callbacks.Callback] = (),
-    tensorboard: bool = False,
-    checkpoint_minutes: float = 10.0,
-    stop_on_collapse: bool = False,
+    options: RunOptions,
 ) -> Setup:
     """Builds the model and the callbacks, and restores the last checkpoint.
 
     Args:
-        config, data, context: config, dataset and execution context of the run.
-        components: the replaced components.
-        user_callbacks, tensorboard, checkpoint_minutes, stop_on_collapse: see `selfsup.run`.
+        config, data, context, components, options: what defines the run.
 
     Raises:
         InputError: the checkpoints cannot be used, or tensorboard is not installed.
@@ -119,31 +114,36 @@ def set_up(
     dynamics = DynamicsLog(context.workdir, config.record_every, config.epochs, steps, longest, fixed)
     stateful: dict[str, Any] = {"log": log, "eigenspaces": eigenspaces, "dynamics": dynamics}
     stateful |= {"progress": progress, "clock": context.clock}
-    for index, callback in enumerate(user_callbacks):
+    for index, callback in enumerate(options.callbacks):
         if hasattr(callback, "state") and hasattr(callback, "restore"):
             stateful[f"callback {index} {type(callback).__name__}"] = callback
     checkpointer = Checkpointer(
-        context.workdir, identity, stateful, checkpoint_minutes, context.interruption, context.machines
+        context.workdir,
+        identity,
+        stateful,
+        options.checkpoint_minutes,
+        context.interruption,
+        context.machines,
     )
     timed: dict[str, list[keras.callbacks.Callback]] = {
         "evaluations": [early],
         "callbacks": [progress, log],
         "records": [eigenspaces, dynamics],
     }
-    if tensorboard:
+    if options.tensorboard:
         timed["records"].append(TensorBoardLog(context.workdir, log, eigenspaces))
     ordered = [Timed(callback, context.clock, phase) for phase, group in timed.items() for callback in group]
-    ordered += [Timed(callback, context.clock, "callbacks") for callback in user_callbacks]
+    ordered += [Timed(callback, context.clock, "callbacks") for callback in options.callbacks]
     ordered.append(Timed(checkpointer, context.clock, "checkpoints"))
     if checkpoint:
         checkpointer.restore(model, checkpoint)
-    if stop_on_collapse:
+    if options.stop_on_collapse:
         stop = StopOnCollapse(log, checkpointer)
         stop.check()
         ordered.append(Timed(stop, context.clock, "checkpoints"))
     callbacks = RunCallbacks(ordered, config.epochs, steps)
     callbacks.set_model(model)
-    total = config.epochs * steps
+    total = done if options.ended else config.epochs * steps
     return Setup(model, untrained, done, total, steps, probed, log, progress, checkpointer, callbacks)
 
 
@@ -153,11 +153,8 @@ def _build(
     """Returns the compiled model, initialised from the config's seed, and its backbone's weights."""
     keras.utils.set_random_seed(config.seed)
     with context.devices.scope():
-        stored = None
-        if on_device(config.images_on, data.training_images, data.image_size):
-            stored = data.x_train if data.x_extra is None else np.concatenate([data.x_train, data.x_extra])
         model = SiameseModel(
-            config, stored, data.mean, data.std,
+            config, stored_images(config, data), data.mean, data.std,
             classes=data.classes or None, steps_per_epoch=steps, **components.of_model(),
         )  # fmt: skip
         # The number of steps per execution must divide an epoch and the rest of an interrupted epoch.
@@ -210,8 +207,9 @@ def pretrain(config: Config, setup: Setup, data: Dataset, context: Context) -> P
 
     epoch, position = divmod(setup.done, steps)
     whole = epoch + (position > 0)
+    parts = ((epoch, whole, position), (whole, config.epochs, 0)) if setup.done < setup.steps else ()
     with context.clock.phase("steps"), context.interruption.deferred(), context.devices.scope():
-        for first, last, skipped in ((epoch, whole, position), (whole, config.epochs, 0)):
+        for first, last, skipped in parts:
             if first < last and not model.stop_training:
                 callbacks.offset = skipped
                 model.fit(
@@ -236,14 +234,13 @@ def pretrain(config: Config, setup: Setup, data: Dataset, context: Context) -> P
     )
 
 
-def identity_of(config: Config, data: Dataset, components: Components | None = None) -> Identity:
+def identity_of(config: Config, data: Dataset, components: Components) -> dict[str, str | int]:
     """Returns the identity of a run. It includes backend and precision because they change the numbers."""
-    replaced = components.describe() if components else {}
     return {
         "config": config.training,
         "seed": config.seed,
         "data": data.fingerprint,
         "backend": keras.backend.backend(),
         "precision": resolve_precision(config.precision),
-        **replaced,
+        **components.describe(),
     }

@@ -15,7 +15,7 @@ LONG = 2 * 3600
 
 
 class Pace:
-    """Counts steps and measures their rate, without the first execution, which compiles.
+    """Counts steps and measures their rate, without the first execution, which compiles, and pauses.
 
     Attributes:
         done: completed steps of the run, including those before an interruption.
@@ -31,20 +31,24 @@ class Pace:
         self.measured = False
         self._began: float | None = None
         self._first: tuple[float, int, int] | None = None
+        self._last = self._paused = 0.0
 
     def begin(self) -> None:
-        """Starts the time of the first execution."""
-        self._began = self._began or time.perf_counter()
+        """Starts the time of the first execution, or ends a pause, in which a run evaluates and records."""
+        now = time.perf_counter()
+        self._began = self._began or now
+        if self._first is not None:
+            self._paused += now - self._last
 
     def count(self, steps: int) -> None:
         """Counts steps that have just ended."""
-        now = time.perf_counter()
+        now = self._last = time.perf_counter()
         self.done += steps
         if self._first is None:
             self._first = (now, self.done, steps)
         else:
             until, done, _ = self._first
-            self.steps_per_second = (self.done - done) / (now - until)
+            self.steps_per_second = (self.done - done) / (now - until - self._paused)
             self.measured = True
 
     @property

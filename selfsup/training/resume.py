@@ -32,15 +32,18 @@ class Stateful(Protocol):
 
 
 def variables(model: SiameseModel) -> dict[str, keras.Variable]:
-    """Returns the variables that a step changes, by index and path: weights, F, step count and optimizer.
+    """Returns the variables that a step changes, by index and path: weights, F, step count, optimizer, seeds.
 
-    They are all that the next steps depend on: augmentation and order follow from seed and step count. The
-    metrics and the online probe, which have no influence, are not among them.
+    They are all that the next steps depend on: augmentation and order follow from seed and step count. Seeds
+    are those of layers such as Dropout in a user's backbone. The metrics and the online probe, which have no
+    influence, are not among them.
     """
     layers = [layer for layer in (model.store, model.online_probe) if layer is not None]
     others = {id(v) for layer in layers for v in layer.weights}
     own = [v for v in model.weights if id(v) not in others]
-    return {f"{index:03d} {v.path}": v for index, v in enumerate([*own, *model.optimizer.variables])}
+    others |= {id(v) for v in (*own, *model.metrics_variables)}
+    seeds = [v for v in model.variables if id(v) not in others]
+    return {f"{index:03d} {v.path}": v for index, v in enumerate([*own, *model.optimizer.variables, *seeds])}
 
 
 def _probe_state(model: SiameseModel) -> list[keras.Variable]:
@@ -61,7 +64,8 @@ class Checkpointer(keras.callbacks.Callback):
 
     It saves a checkpoint at the end of every epoch, every few minutes, and after a signal; then it also
     raises `Interrupted`. If the loss (checked after every execution of a few steps) or a variable is not
-    finite, training ends without another checkpoint. It must come last in the list of callbacks.
+    finite, training ends without another checkpoint. In the list of callbacks, it must come after all whose
+    state it saves.
 
     Args:
         workdir, identity: folder and identity of the run.

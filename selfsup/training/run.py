@@ -5,7 +5,6 @@ import math
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -24,8 +23,8 @@ from selfsup.records import checkpoints
 from selfsup.records.results import NO_LABELS, RESULT, Result, commit, is_complete, read_result
 from selfsup.records.workdir import ENCODER, IMAGES, cleared, owned, write_config
 from selfsup.training.announce import announce
-from selfsup.training.components import Components, differences
-from selfsup.training.context import Context
+from selfsup.training.components import Components
+from selfsup.training.context import Context, RunOptions
 from selfsup.training.evaluate import evaluate
 from selfsup.training.figures import draw
 from selfsup.training.initial import InitialWeights
@@ -122,16 +121,18 @@ def run(
         interruption = stack.enter_context(Interruption())
         context = Context(workdir, machines, chosen, Clock(), interruption)
         with context.clock.phase("load"):
-            loaded = machines.together(lambda: data or load(config, workdir))
+            loaded = machines.together(lambda: load(config, workdir, data))
+        ended = False
         if not overwrite:
             machines.share(workdir, [RESULT])
-            finished = _finished(workdir, loaded, components)
+            finished = _finished(workdir, config, loaded, components)
             if finished is not None and is_complete(finished, config):
                 shutil.rmtree(workdir / IMAGES, ignore_errors=True)
                 print(f"already finished in {workdir}; nothing to do")
                 return finished
             machines.together(lambda: _check_continuable(workdir, finished, machines))
-        options = RunOptions(tensorboard, checkpoint_minutes, overwrite, callbacks, stop_on_collapse)
+            ended = finished is not None and finished.config["epochs"] == config.epochs
+        options = RunOptions(tensorboard, checkpoint_minutes, overwrite, callbacks, stop_on_collapse, ended)
         prepared = _prepare(config, loaded, components, context, options)
         trained = pretrain(config, prepared.setup, prepared.data, context)
         weights = digest(trained.model)
@@ -139,32 +140,20 @@ def run(
         return _record(prepared, trained, accuracy, weights, KEPT_BYTES if keep_checkpoint else 0)
 
 
-@dataclass(frozen=True)
-class RunOptions:
-    """Arguments of `run` that do not change its result."""
-
-    tensorboard: bool
-    checkpoint_minutes: float
-    overwrite: bool
-    callbacks: Sequence[keras.callbacks.Callback]
-    stop_on_collapse: bool
-
-
-def _finished(workdir: Path, data: Dataset, components: Components) -> Result | None:
+def _finished(workdir: Path, config: Config, data: Dataset, components: Components) -> Result | None:
     """Returns the result of the finished run in a folder, or None.
 
     Raises:
-        InputError: the run had other data or components.
+        InputError: the run had other data, components, backend or precision.
     """
     finished = read_result(workdir)
     if finished is None:
         return None
-    found = {**finished.swapped, "data": finished.dataset["fingerprint"]}
-    if different := differences(found, {**components.describe(), "data": data.fingerprint}):
-        raise InputError(
-            f"workdir {workdir} holds another run ({different}); choose another workdir, "
-            "or delete that run with overwrite"
-        )
+    found = {"data": finished.dataset["fingerprint"], **finished.swapped}
+    found |= {name: finished.environment[name] for name in ("backend", "precision")}
+    wanted = identity_of(config, data, components)
+    del wanted["config"], wanted["seed"]  # compared by `owned`
+    checkpoints.check_same(workdir, found, wanted)
     return finished
 
 
@@ -189,8 +178,7 @@ def _prepare(
         if options.overwrite:
             stack.enter_context(cleared(workdir))
         machines.share(workdir, [path.name for path in checkpoints.found(workdir)])
-        chosen = (options.callbacks, options.tensorboard, options.checkpoint_minutes)
-        setup = set_up(config, data, context, components, *chosen, options.stop_on_collapse)
+        setup = set_up(config, data, context, components, options)
         write_config(workdir, config)
         if setup.done < setup.steps:
             (workdir / RESULT).unlink(missing_ok=True)  # of a run that continues
@@ -218,11 +206,7 @@ def _record(
         accuracy=accuracy,
         collapsed=trained.collapsed,
         diverged=trained.diverged,
-        monitor={
-            name: value if math.isfinite(value) else None
-            for name, value in trained.monitor.items()
-            if name != "epoch"
-        },
+        monitor={name: value if math.isfinite(value) else None for name, value in trained.monitor.items()},
         seconds=context.clock.total(),
         images_per_second=trained.images_per_second and round(trained.images_per_second, 1),
         parameters=prepared.parameters,

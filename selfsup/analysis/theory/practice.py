@@ -101,13 +101,15 @@ def conservation(recorded: Dynamics, constants: Constants) -> Conservation:
 
 def _trace(times: Array, start: float, predictor: Array, constants: Constants) -> Array:
     """Returns tr C at the times: `predictor` has the traces of V^T V / alpha_p at the times."""
-    grid = np.linspace(times[0], times[-1], GRID)
+    grid = np.union1d(np.linspace(times[0], times[-1], GRID), times)
     source = 2.0 * (constants.predictor_decay - constants.eta) * np.interp(grid, times, predictor)
-    weighted = source * np.exp(2.0 * constants.eta * (grid - grid[-1]))  # small numbers for long runs
-    steps = np.diff(grid) * (weighted[1:] + weighted[:-1]) / 2.0
-    integral = np.interp(times, grid, np.concatenate([[0.0], np.cumsum(steps)]))
-    decay = np.exp(-2.0 * constants.eta * (times - times[0]))
-    return decay * start + integral * np.exp(2.0 * constants.eta * (times[-1] - times))
+    steps = np.diff(grid)
+    kept = np.exp(-2.0 * constants.eta * steps)
+    added = steps * (kept * source[:-1] + source[1:]) / 2.0
+    trace = [start]
+    for factor, term in zip(kept, added, strict=True):
+        trace.append(factor * trace[-1] + term)
+    return np.array(trace)[np.searchsorted(grid, times)]
 
 
 def noise_floor(p: Array) -> float:

@@ -89,10 +89,12 @@ def predict(
         >>> found.recorded_s[0].tolist(), bool(found.p[1, 0] > 0.3)
         ([1.0, 0.25], True)
     """
+    if len(recorded) < 2:
+        raise InputError(f"a prediction needs two recordings, not {len(recorded)}")
     modes = leading_modes(recorded.predictor[0])
     modes = modes[(recorded.shared[:, modes] > 0).all(axis=0)]
-    if len(recorded) < 2 or not len(modes):
-        raise InputError("a prediction needs two recordings, and a mode that stands out of the noise")
+    if not len(modes):
+        raise InputError("a prediction needs a mode that stands out of the noise")
     p, s, variance, gain = (
         np.asarray(values[:, modes], np.float64)
         for values in (recorded.predictor, recorded.shared, recorded.variance, recorded.gain)
@@ -151,7 +153,7 @@ def assumptions(recorded: Dynamics) -> Assumptions:
         recorded: the recordings that were passed to `predict`.
 
     Raises:
-        InputError: no mode stands out of the noise.
+        InputError: there is no recording, or no mode stands out of the noise.
 
     Example:
         >>> z = np.diag([0.1, 0.1, 1.0, 1.0])
@@ -161,6 +163,8 @@ def assumptions(recorded: Dynamics) -> Assumptions:
         >>> found.commutator.tolist(), found.sigma2.tolist(), found.lengths.round(2).tolist()
         ([0.0], [0.0], [2.04])
     """
+    if not len(recorded):
+        raise InputError("there is no recording to measure")
     modes = leading_modes(recorded.predictor[0])
     if not len(modes):
         raise InputError("no mode stands out of the noise")
