@@ -2,14 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from selfsup.methods import LOSSES, METHODS
+from selfsup.methods import LOSSES, METHODS, RULE_FIELDS
 from selfsup.utils.errors import InputError
 
 if TYPE_CHECKING:
     from selfsup.config import Config
-
-RULE_FIELDS = ("eps", "spectrum", "solver", "norm")
-"""Fields of `Config` that are options of rules."""
 
 
 def check_applicable(config: "Config") -> None:

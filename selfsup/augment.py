@@ -161,7 +161,7 @@ class Augmentation:
         area = size * size * (self.crop_area[0] + (self.crop_area[1] - self.crop_area[0]) * area)
         ratio = ops.exp(low + (high - low) * ratio)
         width, height = ops.round(ops.sqrt(area * ratio)), ops.round(ops.sqrt(area / ratio))
-        fits = (width <= size) & (height <= size)
+        fits = (width > 0) & (width <= size) & (height > 0) & (height <= size)
         first = ops.cast(ops.arange(CROP_TRIES) == ops.argmax(fits, axis=1)[:, None], "float32")
         found = ops.any(fits, axis=1)
         sides = (ops.where(found, ops.sum(side * first, axis=1), float(size)) for side in (height, width))

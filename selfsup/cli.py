@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -114,11 +115,14 @@ def split_names(flag: str, text: str) -> list[str]:
 
 
 def _rule_options() -> dict[str, Option]:
-    """Returns the options of the rules in `METHODS` that are not fields of `Config`, by name."""
+    """Returns the options of the rules in `METHODS` that are not fields of `Config`, by name.
+
+    Options whose default is no bool, number or text get no flag.
+    """
     found: dict[str, Option] = {}
     for method in METHODS:
-        for name in METHODS[method].rule_options:
-            if name not in OPTIONS:
+        for name, default in METHODS[method].rule_options.items():
+            if name not in OPTIONS and type(default) in _DEFINE:
                 found.setdefault(name, rule_option(method, name))
     return found
 
@@ -138,6 +142,9 @@ def _flag_lines(name: str, option: Option, default: Any) -> list[str]:
 @contextmanager
 def silent_stderr() -> Iterator[None]:
     """Drops all output to stderr, including that of native code: TensorFlow's import ignores log levels."""
+    if sys.stderr is None:  # closed from the start
+        yield
+        return
     sys.stderr.flush()
     saved, devnull = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, 2)
@@ -173,6 +180,9 @@ def _status(command: CommandLine, body: Callable[[dict, dict], int], argv: Seque
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE_ERROR
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
 
 
 def check_backend() -> None:

@@ -12,8 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from selfsup.applicable import RULE_FIELDS, check_applicable
-from selfsup.methods import LOSSES, METHODS, Method
+from selfsup.applicable import check_applicable
+from selfsup.methods import LOSSES, METHODS, RULE_FIELDS, Method
 from selfsup.resolved import DEFAULT_TAU, Resolved, resolve
 from selfsup.utils.errors import InputError
 from selfsup.utils.options import Option, as_plain

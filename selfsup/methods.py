@@ -67,6 +67,8 @@ METHODS: dict[str, Method] = {
     ),
 }
 """All methods by name. A new predictor rule needs one function and one entry here."""
+RULE_FIELDS = ("eps", "spectrum", "solver", "norm")
+"""Rule options that are fields of `Config`."""
 
 
 @dataclass(frozen=True)

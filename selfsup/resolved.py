@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from selfsup.methods import METHODS
+from selfsup.methods import METHODS, RULE_FIELDS
 
 if TYPE_CHECKING:
     from selfsup.config import Config
@@ -58,7 +58,7 @@ def resolve(config: "Config") -> Resolved:
     method = METHODS[config.method]
     ema = method.ema if config.ema is None else config.ema
     large = config.image_size >= LARGE
-    fields = {name: getattr(config, name, None) for name in method.rule_options}
+    fields = {name: getattr(config, name) if name in RULE_FIELDS else None for name in method.rule_options}
     fixed_length = "cosine" in (config.schedule, config.tau_schedule)
     options = {
         name: config.rule_options.get(name, default if fields[name] is None else fields[name])

@@ -33,4 +33,5 @@ class SavedModel(StepModel):
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles a loaded model as it was before saving, with variables for the optimizer's state."""
         arguments = keras.saving.deserialize_keras_object(config)
+        arguments.pop("jit_compile", None)  # chosen for the backend and device that saved
         self.compile(**{name: value for name, value in arguments.items() if value is not None})

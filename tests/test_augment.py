@@ -297,3 +297,9 @@ def test_every_random_number_decides_one_thing(rng):
         changed = {name for name, value in after.items() if np.any(numpy(value) != numpy(before[name]))}
         assert changed, column
         assert changed <= names, column
+
+
+def test_crops_have_at_least_one_pixel(rng):
+    area, ratio = np.zeros((4, 10), np.float32), rng.random((4, 10), np.float32)
+    sides = Augmentation(crop_area=(1e-6, 1.0))._crop_sides(area, ratio, 8)
+    assert all((np.asarray(side) == 8).all() for side in sides), "no try fits: the whole image"

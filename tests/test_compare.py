@@ -9,7 +9,7 @@ from conftest import fake_result, write_fake_run
 
 from selfsup.analysis.comparison import differing, read_runs, short_names
 from selfsup.commands.compare import main
-from selfsup.records.recordings import read_eigenspaces, read_log
+from selfsup.records.recordings import Eigenspaces, read_eigenspaces, read_log
 
 
 @pytest.fixture
@@ -46,6 +46,20 @@ def test_the_page_holds_the_records_of_the_runs(runs, tmp_path, capsys, screensh
         np.testing.assert_allclose(run["W"][-1], expected, rtol=1e-4)
     for width in (1200, 420):
         screenshot(out, (width, 1600))
+
+
+def test_the_value_of_a_flag_is_no_run(runs, tmp_path):
+    assert call(*runs, "--out", tmp_path / "page.html") == 0
+    assert (tmp_path / "page.html").exists()
+
+
+def test_many_recordings_do_not_overflow_the_page(runs, tmp_path, screenshot):
+    values = np.random.default_rng(0).random((600, 128)).astype(np.float32)
+    rows = np.arange(600, dtype=np.int32)
+    for folder in runs:
+        Eigenspaces(rows, values, values, values, values[:, 0], values[:, 0]).write(folder)
+    assert call(*runs, f"--out={tmp_path / 'page.html'}") == 0
+    screenshot(tmp_path / "page.html", (1200, 1600))
 
 
 def test_settings_of_old_records_are_those_of_their_time(runs):

@@ -176,3 +176,12 @@ def test_methods_with_rules_name_functions_that_exist():
 def test_config_needs_only_the_standard_library():
     code = "import selfsup, sys; selfsup.Config, selfsup.EXPERIMENTS; print('numpy' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
+
+
+def test_an_option_of_a_rule_may_have_the_name_of_another_setting(monkeypatch):
+    method = Method("own", rule=lambda f, momentum, name: f, rule_options={"momentum": 0.1, "name": None})
+    monkeypatch.setitem(METHODS, "own", method)
+    assert Config(method="own").resolved.rule_options == {"momentum": 0.1, "name": None}
+    given = Config(method="own", rule_options={"momentum": 0.5})
+    assert (given.resolved.rule_options["momentum"], given.momentum) == (0.5, 0.9)
+    assert cli.CommandLine("", {}).parse(["command", "--method=own"])[1] == {"method": "own"}

@@ -21,6 +21,7 @@ from selfsup.analysis import map as maps
 from selfsup.analysis.encoder import export_encoder, load_encoder
 from selfsup.analysis.sources import Source, open_source
 from selfsup.commands import embed
+from selfsup.data.load import load_dataset
 from selfsup.utils.errors import InputError
 
 ROOT = Path(selfsup.__file__).resolve().parents[1]
@@ -130,6 +131,40 @@ def test_arrays(run, tmp_path, rng):
     np.savez(tmp_path / "other.npz", pictures=x)
     with pytest.raises(InputError, match="no images under x_train"):
         open_source(str(tmp_path / "other.npz"), 32)
+
+
+def test_folders_that_cannot_be_split_can_be_embedded(tmp_path):
+    for name in ("ant", "bee"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (9, 9)).save(tmp_path / name / "0.png")
+    (tmp_path / "cow").mkdir()
+    source = open_source(str(tmp_path), 32)
+    assert (source.names, source.labels.tolist()) == (["ant/0.png", "bee/0.png"], [0, 1])
+    assert (source.class_names, source.notes) == (("ant", "bee"), ())
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "expected"),
+    [([b"cat", b"dog"], None, ("cat", "dog")), ([1, 2], ["cat", "dog"], ("cat", "dog"))],
+)
+def test_classes_in_arrays_have_the_names_of_training(labels, names, expected, tmp_path):
+    given = {} if names is None else {"class_names": np.array(names)}
+    images = np.arange(12 * 64 * 3).reshape(12, 8, 8, 3).astype(np.uint8)
+    np.savez(tmp_path / "x.npz", x_train=images, y_train=np.array(labels * 6), **given)
+    assert open_source(str(tmp_path / "x.npz"), 8).class_names == expected
+    trained = load_dataset(str(tmp_path / "x.npz"), image_size=8)
+    assert trained.class_names == expected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_undecodable_names_are_printed_escaped(run, tmp_path, capsys):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    folder.mkdir()
+    for index in range(3):
+        Image.new("RGB", (9, 9), (90 * index, 0, 0)).save(folder / f"{index}.png")
+    out, page = tmp_path / "x.npz", tmp_path / "page.html"
+    assert call(f"--run={run}", f"--images={folder}", f"--out={out}", f"--page={page}") == 0
+    assert "caf\\xe9" in page.read_text()
 
 
 def test_broken_files(run, photos, tmp_path, capsys):

@@ -139,6 +139,7 @@ def test_few_batch_shapes(encoder, rng, monkeypatch):
 IMAGE = np.arange(3072, dtype=np.uint8).reshape(32, 32, 3)
 REFUSED = {
     "0 to 1": (IMAGE / 255.0, "multiply by 255"),
+    "a mask": ((IMAGE > 128).astype(np.float32), "float32 [32, 32, 3] in 0 to 1"),
     "0 to 1 in a list": ([IMAGE, IMAGE / 255.0], "image 1 of the list: float64 [32, 32, 3] in 0 to 1"),
     "normalised": (IMAGE / 64.0 - 2.0, "from -2 to 1.98438"),
     "channels first": (np.zeros((2, 3, 32, 32), np.uint8), "numpy.moveaxis"),

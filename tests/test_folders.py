@@ -195,6 +195,7 @@ WRONG = {
     "another case": ([*TWO, "test/Bee/0.png"], "a class 'Bee' that .*train lacks; train has 'bee'"),
     "an empty test folder": ([*TWO[:4], "test/ant/"], r"test has no images"),
     "no train": (["test/ant/0.png", "val/ant/0.png"], "has folders test, val but no folder train"),
+    "classes beside test": ([*several("ant/*.png", "bee/*.png"), "test/ant/0.png"], "has folder test but no"),
     "two folders train": ([*TWO, "Train/"], "has folders Train, train, which differ only in case"),
     "one image per class": (["ant/0.png", "bee/0.png"], "has one image per class"),
     "a folder in between": ([f"data/{name}" for name in TWO], r"did you mean .*/data\?"),

@@ -95,7 +95,10 @@ def test_a_port_in_use():
         meet(f"127.0.0.1:{taken.getsockname()[1]}", 0, 2, 1.0)
 
 
-@pytest.mark.parametrize("address", ["", "node1", ":29500", "node1:", "node1:x", "node1:70000"])
+ADDRESSES = ("", "node1", ":29500", "node1:", "node1:x", "node1:70000", "node1:\u00b2", "node1:0")
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
 def test_an_invalid_address(address):
     with pytest.raises(InputError, match="HOST:PORT"):
         meet(address, 1, 2, 1.0)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import selfsup
+from selfsup import cli
 from selfsup.utils.status import StatusLine
 from selfsup.utils.streams import Tolerant, tolerant_output
 
@@ -61,3 +62,17 @@ def test_a_command_ends_as_usual(target, arguments):
         done = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True)
         os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_streams_that_are_closed_from_the_start(closed):
+    command = f"exec {sys.executable} -m selfsup compare --help {closed}"
+    assert subprocess.run(["sh", "-c", command], check=False).returncode == 0
+
+
+def test_ctrl_c_is_one_line(capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    assert cli.main(cli.CommandLine("", {}, fields=()), interrupted, ["command"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"

@@ -66,9 +66,13 @@ function chart(title, lines, scale, range, xRange) {
   return svg + "</svg>";
 }
 
+function range(values) { // not Math.min(...values), which fails for many
+  return values.reduce(([low, high], v) => [Math.min(low, v), Math.max(high, v)], [Infinity, -Infinity]);
+}
+
 function extent(values) {
   const finite = values.flat(3).filter((v) => v !== null);
-  return finite.length ? [Math.min(...finite), Math.max(...finite)] : [0, 1];
+  return finite.length ? range(finite) : [0, 1];
 }
 
 function table() {
@@ -99,7 +103,8 @@ const SPACES = [
 ];
 const ranges = Object.fromEntries(SPACES.map(([key]) => [key, extent(data.runs.map((run) => run[key]))]));
 const positive = data.runs.flatMap((run) => run.F.flat()).filter((v) => v !== null && v > 0);
-ranges.F = positive.length ? [Math.max(Math.min(...positive), 1e-8 * Math.max(...positive)), Math.max(...positive)] : [1e-3, 1];
+const [lowest, highest] = range(positive);
+ranges.F = positive.length ? [Math.max(lowest, 1e-8 * highest), highest] : [1e-3, 1];
 ranges.alignment = [-1, 1];
 const moments = [...new Set(data.runs.flatMap((run) => run.epochs))].sort((a, b) => a - b);
 

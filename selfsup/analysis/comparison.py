@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from selfsup.config import ADDED
+from selfsup.data.images import printable
 from selfsup.records.recordings import Eigenspaces, read_eigenspaces, read_log
 from selfsup.records.results import Result, read_result
 from selfsup.utils.errors import InputError
@@ -69,7 +70,7 @@ def short_names(paths: Sequence[Path]) -> list[str]:
     last = 0
     while len({p[-1 - last] for p in parts}) == 1 and all(len(p) - last > first + 1 for p in parts):
         last += 1
-    return ["/".join(p[first : len(p) - last]) for p in parts]
+    return [printable("/".join(p[first : len(p) - last])) for p in parts]
 
 
 def differing(runs: Sequence[Run]) -> dict[str, list[str]]:

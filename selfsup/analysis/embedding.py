@@ -17,7 +17,6 @@ from selfsup.data.images import BrokenImage, quiet_pillow
 from selfsup.utils.errors import InputError
 from selfsup.utils.files import replacing
 
-SUFFIXES = (".npz", ".csv")
 CHUNK = 256
 """Pictures that are decoded at a time."""
 

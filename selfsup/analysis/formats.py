@@ -1,6 +1,5 @@
 """Encoders in other formats: SavedModel, ONNX and TFLite, for programs without Keras."""
 
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -65,12 +64,16 @@ def _saved_model(encoder: Encoder, path: Path) -> None:
     if path.exists() and any(path.iterdir()) and not (path / "saved_model.pb").is_file():
         raise InputError(f"{path} holds other files than a SavedModel; choose another --out")
     with tempfile.TemporaryDirectory(prefix=".saved_model~", dir=path.parent) as folder:
-        new = Path(folder) / path.name
+        new, old = Path(folder) / "new", Path(folder) / "old"
         encoder.model.export(new, format="tf_saved_model", verbose=False)
         if path.exists():
-            path.rename(Path(folder) / "old")
-        new.rename(path)
-    shutil.rmtree(folder, ignore_errors=True)
+            path.rename(old)
+        try:
+            new.rename(path)
+        except OSError:
+            if old.exists():
+                old.rename(path)
+            raise
 
 
 def _fixed_size(encoder: Encoder) -> Any:

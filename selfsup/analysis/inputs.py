@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from selfsup.data.images import quiet_pillow, read_image, to_rgb
-from selfsup.utils.errors import InputError
+from selfsup.utils.errors import InputError, first_line
 from selfsup.utils.files import user_path
 
 _EXPECTED = "expected uint8 or float [H, W, 3] or [N, H, W, 3] in 0 to 255"
@@ -74,7 +74,10 @@ def _one(image: Any, size: int, index: int) -> np.ndarray:
     if isinstance(image, (str, PathLike)):
         return read_image(user_path("images", str(image)), size)[0].astype(np.float32)
     if isinstance(image, Image.Image):
-        return to_rgb(image, size).astype(np.float32)
+        try:
+            return to_rgb(image, size).astype(np.float32)
+        except OSError as error:  # the file behind it is read only now
+            raise InputError(f"image {index} cannot be decoded ({first_line(error)})") from None
     where = f"image {index} of the list"
     array = _as_array(image, where)
     if array.ndim != 3:
@@ -117,7 +120,7 @@ def _check(images: np.ndarray, where: str) -> None:
         raise InputError(f"{found} with values that are not a number, {_EXPECTED}")
     if low < 0 or high > 255:
         raise InputError(f"{found} from {low:g} to {high:g}, {_EXPECTED}")
-    if high <= 1 and images.dtype.kind == "f" and (images != np.rint(images)).any():
+    if 0 < high <= 1 and images.dtype.kind == "f":
         raise InputError(f"{found} in 0 to 1, expected 0 to 255; multiply by 255")
 
 

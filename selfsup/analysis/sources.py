@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from selfsup.data.arrays import class_names, reason
 from selfsup.data.image_arrays import as_rgb
 from selfsup.data.images import printable, read_image, to_rgb
-from selfsup.data.labels import one_label_each
+from selfsup.data.labels import as_text, one_label_each
 from selfsup.data.layout import find
-from selfsup.utils.errors import InputError, first_line
+from selfsup.utils.errors import InputError
 from selfsup.utils.files import user_path
 
 KEYS = ("x_train", "x_test", "x_extra", "images", "x")
@@ -72,7 +73,7 @@ def open_source(text: str, size: int) -> Source:
     except InputError:
         raise
     except Exception as error:  # NumPy and zipfile raise many types on damaged files
-        raise InputError(f"{path} cannot be read as arrays ({first_line(error)}); create it again") from None
+        raise InputError(f"{path} cannot be read as arrays ({reason(error)}); create it again") from None
     if not found:
         raise InputError(
             f"{path} has no images under {', '.join(KEYS)}; found {', '.join(keys[:8]) or 'nothing'}"
@@ -81,7 +82,7 @@ def open_source(text: str, size: int) -> Source:
 
 
 def _folder(root: Path) -> Source:
-    layout = find(root)
+    layout = find(root, split=False)
     files = sorted([*layout.train, *layout.test])
     paths = [Path(path) for path, _ in files]
     labels = np.array([label for _, label in files], np.int64) if layout.class_names else None
@@ -90,7 +91,7 @@ def _folder(root: Path) -> Source:
         lambda index, size: read_image(paths[index], size)[0],
         labels,
         layout.class_names,
-        tuple(note for note in layout.notes if "held out" not in note),
+        layout.notes,
     )
 
 
@@ -104,9 +105,9 @@ def _arrays(
         key, place = places[index]
         return to_rgb(np.asarray(resized[key][place]), wanted)
 
-    numbers, class_names = labels or (None, ())
+    numbers, classes = labels or (None, ())
     names = [f"{key}[{index}]" for key, index in places]
-    return Source(names, read, numbers, class_names, tuple(notes), side=size)
+    return Source(names, read, numbers, classes, tuple(notes), side=size)
 
 
 def _labels(
@@ -121,7 +122,7 @@ def _labels(
     values, numbers = np.unique(np.concatenate(list(flat.values())), return_inverse=True)
     numbered = iter(np.split(numbers, np.cumsum([len(value) for value in flat.values()])[:-1]))
     parts = [next(numbered) if key in flat else np.full(len(images[key]), -1) for key in images]
-    numeric = values.dtype.kind in "iu" and values.min() >= 0
-    if numeric and names is not None and names.ndim == 1 and values.max() < len(names):
-        values = names[values]
-    return np.concatenate(parts).astype(np.int64), tuple(str(value) for value in values)
+    texts = tuple(as_text(value) for value in values)
+    if names is not None and values.dtype.kind in "iu":
+        texts = class_names([int(value) for value in values], names, str(path))
+    return np.concatenate(parts).astype(np.int64), texts

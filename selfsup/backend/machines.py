@@ -142,7 +142,9 @@ class Machines:
             return [text]
         from jax.experimental.multihost_utils import process_allgather
 
-        padded = np.frombuffer(text.encode()[:_TEXT_BYTES].ljust(_TEXT_BYTES, b"\0"), np.uint8)
+        padded = np.frombuffer(
+            text.encode(errors="replace")[:_TEXT_BYTES].ljust(_TEXT_BYTES, b"\0"), np.uint8
+        )
         return [row.tobytes().rstrip(b"\0").decode(errors="ignore") for row in process_allgather(padded)]
 
     def _from_first(self, content: bytes) -> bytes:

@@ -32,7 +32,7 @@ class Devices:
 
     def __init__(self, wanted: int | str, machines: Machines) -> None:
         here, wanted = devices.local_devices(), str(wanted)
-        if wanted != "all" and not (wanted.isdigit() and int(wanted) > 0):
+        if wanted != "all" and not (wanted.isdecimal() and int(wanted) > 0):
             raise InputError(f"devices must be all or a whole number of at least 1, not {wanted!r}")
         count = len(here) if wanted == "all" else int(wanted)
         if count > len(here):

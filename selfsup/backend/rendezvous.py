@@ -24,13 +24,13 @@ def meet(coordinator: str, index: int, count: int, timeout: float) -> None:
         InputError: the address is invalid, or a machine is missing, connected twice or has another count.
     """
     host, _, port = coordinator.rpartition(":")
-    if not (host and port.isdigit() and int(port) < 2**16):
+    if not (host and port.isdecimal() and 0 < int(port) < 2**16):
         raise InputError(
             f"coordinator must be HOST:PORT of machine 1, such as node1:29500, not {coordinator!r}"
         )
     deadline = time.monotonic() + timeout
     if index:
-        _join((host, int(port)), f"{index + 1}/{count}", deadline)
+        _join((host.strip("[]"), int(port)), f"{index + 1}/{count}", deadline)
     else:
         _gather(int(port), {f"{i + 1}/{count}" for i in range(1, count)}, deadline)
 
@@ -74,7 +74,8 @@ def _join(address: tuple[str, int], name: str, deadline: float) -> None:
         except OSError:
             time.sleep(0.2)
     with first:
-        first.sendall(f"{name}\n".encode())
+        with suppress(OSError):  # machine 1 is gone: there is no answer
+            first.sendall(f"{name}\n".encode())
         first.settimeout(_left(deadline, "machine 1 does not answer"))
         answer = _receive(first)
     if answer != _GO:

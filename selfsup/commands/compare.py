@@ -4,15 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from selfsup import cli
-from selfsup.utils.errors import InputError
 from selfsup.utils.options import Option
-from selfsup.utils.outputs import output_file
+from selfsup.utils.outputs import output_file, writing
 
 ABOUT = """\
 Writes a page that shows finished runs beside one another: accuracies, settings that differ, training curves,
 and eigenspaces with a slider over the epochs. It opens from disk, without a network.
 
-  python experiments/compare.py runs/directpred-9b12bcb8/0 runs/byol-5d0c2f7a/0 --out=page.html"""
+  python experiments/compare.py runs/directpred-9b12bcb8/0 runs/byol-61f3f8ff/0 --out=page.html"""
 
 OWN = {"out": (Option("the .html file to write", str), "comparison.html")}
 
@@ -24,18 +23,21 @@ def execute(values: dict[str, Any], workdirs: Sequence[str]) -> int:
 
     out = output_file("out", values["out"], (".html", ".htm"))
     runs = read_runs(workdirs)
-    try:
+    with writing("out", out):
         write_comparison(out, runs, PALETTE)
-    except OSError as error:
-        raise InputError(f"cannot write {out} ({error.strerror}); choose another --out") from None
     print(f"{out}: {len(runs)} runs; open it in a browser")
     return 0
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line `argv`, program name first, and returns its exit status."""
-    workdirs = [text for text in argv[1:] if not text.startswith("-")]
-    flags = [text for text in argv[1:] if text.startswith("-")]
+    arguments = list(argv[1:])
+    for flag in ("--out", "-out"):
+        if flag in arguments[:-1]:  # its value follows and is no run
+            place = arguments.index(flag)
+            arguments[place : place + 2] = ["=".join(arguments[place : place + 2])]
+    workdirs = [text for text in arguments if not text.startswith("-")]
+    flags = [text for text in arguments if text.startswith("-")]
     return cli.main(
         cli.CommandLine(ABOUT, OWN, fields=()), lambda values, _: execute(values, workdirs), [argv[0], *flags]
     )

@@ -13,7 +13,7 @@ from selfsup.utils.errors import InputError
 from selfsup.utils.files import user_path
 from selfsup.utils.interrupts import Interrupted, Interruption
 from selfsup.utils.options import Option
-from selfsup.utils.outputs import output_file
+from selfsup.utils.outputs import output_file, writing
 from selfsup.utils.status import StatusLine
 
 if TYPE_CHECKING:
@@ -61,12 +61,14 @@ def embed(values: dict[str, Any], out: Path, page: Path | None) -> int:
     from selfsup.analysis.embedding import embed_source
     from selfsup.analysis.encoder import load_encoder
     from selfsup.analysis.sources import open_source
+    from selfsup.data.images import printable
 
     encoder = load_encoder(values["run"])
     source = open_source(values["images"], encoder.image_size)
     if len(source) < 2 and (values["neighbours"] or page):
         raise InputError(f"{values['images']} has one picture; neighbours and a page need at least two")
-    print("; ".join([f"{len(source):,} pictures in {values['images']}", *source.notes]), flush=True)
+    images = printable(values["images"])
+    print("; ".join([f"{len(source):,} pictures in {images}", *source.notes]), flush=True)
     status, began = StatusLine(), time.perf_counter()
 
     def show(done: int) -> None:
@@ -84,13 +86,15 @@ def embed(values: dict[str, Any], out: Path, page: Path | None) -> int:
     if values["neighbours"]:
         status.show("neighbours")
         result = result.with_neighbours(values["neighbours"])
-    _write(out, result.write)
+    with writing("out", out):
+        result.write(out)
     status.finish(f"{out}: {_describe(result)}")
     if page is not None:
         from selfsup.analysis.page import write_page
 
-        title = f"Features of {values['images']} by {values['run']}"
-        _write(page, lambda path: write_page(path, result, source, title, _percent(status)))
+        title = f"Features of {images} by {printable(values['run'])}"
+        with writing("page", page):
+            write_page(page, result, source, title, _percent(status))
         status.finish(f"{page}: map and neighbours; open it in a browser")
     return 0
 
@@ -106,13 +110,6 @@ def _describe(result: "Embedding") -> str:
 
 def _percent(status: StatusLine) -> Callable[[float], None]:
     return lambda share: status.show(f"page {share:.0%}")
-
-
-def _write(path: Path, write: Callable[[Path], None]) -> None:
-    try:
-        write(path)
-    except OSError as error:
-        raise InputError(f"cannot write {path} ({error.strerror}); choose another path") from None
 
 
 def main(argv: Sequence[str]) -> int:

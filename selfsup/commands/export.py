@@ -17,7 +17,7 @@ from selfsup.records.workdir import CONFIG, ENCODER
 from selfsup.utils.errors import InputError
 from selfsup.utils.files import user_path
 from selfsup.utils.options import Option
-from selfsup.utils.outputs import output_file, output_folder
+from selfsup.utils.outputs import output_file, output_folder, writing
 
 if TYPE_CHECKING:
     from selfsup.analysis.encoder import Encoder
@@ -52,12 +52,12 @@ def execute(values: dict[str, Any], _: dict[str, Any]) -> int:
     if not values["run"]:
         raise InputError(f"--run is missing: {OWN['run'][0].help}")
     run, name = user_path("run", values["run"]), values["format"]
+    if not run.exists():
+        raise InputError(f"there is no folder {run}; check --run")
     folder = run if run.is_dir() else run.parent
     wanted = str(folder / NAMES[name]) if values["out"] is None else values["out"]
     suffixes = () if name == "saved_model" else (f".{name}",)
     out = output_folder("out", wanted) if name == "saved_model" else output_file("out", wanted, suffixes)
-    if not run.exists():
-        raise InputError(f"there is no folder {run}; check --run")
     import_train()  # reports a missing backend
     from selfsup.analysis import formats
     from selfsup.analysis.encoder import load_encoder
@@ -68,11 +68,8 @@ def execute(values: dict[str, Any], _: dict[str, Any]) -> int:
         encoder, origin = load_encoder(run), "the finished run" if run.is_dir() else str(run)
     else:
         encoder, origin = from_checkpoint(run)
-    try:
-        with cli.silent_stderr():
-            formats.write(encoder, out, name)
-    except OSError as error:
-        raise InputError(f"cannot write {out} ({error.strerror}); choose another --out") from None
+    with writing("out", out), cli.silent_stderr():
+        formats.write(encoder, out, name)
     print(f"{out}: encoder of {origin}, images to features of length {encoder.dimensions}")
     if name in ("onnx", "tflite"):
         size = encoder.image_size

@@ -12,7 +12,7 @@ from selfsup.data.load import load_dataset
 from selfsup.utils.errors import InputError
 from selfsup.utils.files import replacing
 from selfsup.utils.options import Option
-from selfsup.utils.outputs import output_file
+from selfsup.utils.outputs import output_file, writing
 
 ABOUT = """\
 Writes a dataset as an .npz file with the arrays x_train, y_train, x_test and y_test. Without labels, only
@@ -26,12 +26,14 @@ OWN = {
     "data_dir": (OPTIONS["data_dir"], None),
     "image_size": (OPTIONS["image_size"], 32),
     "skip_broken": (OPTIONS["skip_broken"], False),
-    "out": (Option("the file to write", str), "cifar10.npz"),
+    "out": (Option("the file to write", str), None),
 }
 
 
 def execute(values: dict[str, Any], _: dict[str, Any]) -> int:
     """Executes the command with its own flags; returns the exit status."""
+    if values["out"] is None:
+        raise InputError("--out is missing: the file to write, such as cifar10.npz")
     out = output_file("out", values["out"])
     data = load_dataset(
         values["dataset"],
@@ -41,11 +43,8 @@ def execute(values: dict[str, Any], _: dict[str, Any]) -> int:
     )
     arrays = {key: getattr(data, key) for key in ALL_KEYS}
     arrays["class_names"] = np.array(data.class_names) if data.class_names else None
-    try:
-        with replacing(out, "wb") as file:
-            np.savez(file, **{key: array for key, array in arrays.items() if array is not None})
-    except OSError as error:
-        raise InputError(f"cannot write {out} ({error.strerror}); choose another --out") from None
+    with writing("out", out), replacing(out, "wb") as file:
+        np.savez(file, **{key: array for key, array in arrays.items() if array is not None})
     print(f"{out}: {data.summary}{'; ' + data.note if data.note else ''}")
     return 0
 

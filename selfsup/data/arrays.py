@@ -56,7 +56,7 @@ def read_npz(name: str, path: Path, image_size: int) -> Dataset:
         raise
     except Exception as error:  # NumPy and zipfile raise many types on damaged files
         raise InputError(
-            f"{path} cannot be read as an .npz of arrays ({_reason(error)}); create it again"
+            f"{path} cannot be read as an .npz of arrays ({reason(error)}); create it again"
         ) from None
     return _assemble(name, str(path), arrays, found, image_size)
 
@@ -92,12 +92,12 @@ def read_npy_folder(name: str, path: Path, image_size: int) -> Dataset:
             arrays[key] = np.load(file, mmap_mode="r" if key[0] == "x" else None, allow_pickle=False)
         except Exception as error:  # NumPy raises many types on damaged files
             raise InputError(
-                f"{file} cannot be read as an array ({_reason(error)}); create it again"
+                f"{file} cannot be read as an array ({reason(error)}); create it again"
             ) from None
     return _assemble(name, str(path), arrays, list(arrays), image_size)
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """Returns why arrays cannot be read. NumPy's advice to allow pickled objects is unsafe."""
     text = first_line(error)
     objects = "pickle" in text or "Python objects" in text
@@ -132,7 +132,7 @@ def _assemble(
         y_train, y_test, names, renumbered = number(labels["y_train"], labels.get("y_test"), source)
         if "class_names" in arrays and labels["y_train"].dtype.kind in "iu":
             values = [int(value) for value in names] or range(int(y_train.max()) + 1)
-            names = _class_names(arrays["class_names"], values, source)
+            names = class_names(values, arrays["class_names"], source)
     images, changes = as_rgb(images, image_size, source)
     x_train, x_test, x_extra = images["x_train"], images.get("x_test"), images.get("x_extra")
     notes += changes
@@ -149,8 +149,12 @@ def _assemble(
     return Dataset(name, x_train, y_train, x_test, y_test, _join(notes), names, x_extra)
 
 
-def _class_names(names: np.ndarray, labels: Sequence[int], source: str) -> tuple[str, ...]:
-    """Returns the names of the classes with these labels: one for each, or those at these places."""
+def class_names(labels: Sequence[int], names: np.ndarray, source: str) -> tuple[str, ...]:
+    """Returns the names of the classes with these labels: one for each, or those at these places.
+
+    Raises:
+        InputError: `names` is neither.
+    """
     if names.dtype.kind == "U" and names.ndim == 1:
         if len(names) == len(labels):
             return tuple(names.tolist())

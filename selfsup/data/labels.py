@@ -96,7 +96,7 @@ def number(
             shown = ", ".join(map(str, unknown[:3])) + ", ..." * (len(unknown) > 3)
             raise InputError(f"{source}: y_test has labels that y_train lacks: {shown}")
         y_test = np.searchsorted(labels, y_test.astype(labels.dtype)).astype(np.int64)
-    names = tuple(_text(label) for label in labels)
+    names = tuple(as_text(label) for label in labels)
     note = f"labels {names[0]} to {names[-1]} renumbered 0 to {len(names) - 1}" if numbers else ""
     if numbers and np.array_equal(labels, np.arange(len(labels))):
         names, note = (), ""
@@ -169,5 +169,11 @@ def split_off(
     return images[~held], classes[~held], images[held], classes[held], note
 
 
-def _text(label: str | bytes | np.integer) -> str:
+def as_text(label: str | bytes | np.integer) -> str:
+    """Returns a label as text.
+
+    Example:
+        >>> as_text(b"cat"), as_text(np.int64(3))
+        ('cat', '3')
+    """
     return label.decode("utf-8", "backslashreplace") if isinstance(label, bytes) else str(label)

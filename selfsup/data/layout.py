@@ -43,11 +43,16 @@ class Layout:
     notes: tuple[str, ...] = ()
 
 
-def find(root: Path) -> Layout:
+def find(root: Path, split: bool = True) -> Layout:
     """Finds the images of a folder.
 
     Symbolic links are followed. Hidden files and folders are left out, and so are the folders of runs and
     files with other suffixes than `tree.SUFFIXES`.
+
+    Args:
+        root: the folder.
+        split: whether the images are for training: then images are held out if there is no test folder, and
+            each class needs some.
 
     Raises:
         InputError: there are no images, a class has none, a test class has no training images, or a folder
@@ -65,12 +70,12 @@ def find(root: Path) -> Layout:
                 f"{here} has images in train and in {_names(rest)}; if these are classes, move them into a "
                 "folder train, otherwise move all but train elsewhere"
             )
-        return _arrange([here, train], inner, top.without_images(), tests, [*tests, *rest])
-    if tests and len(tests) == len(top.folders):
+        return _arrange([here, train], inner, top.without_images(), tests, [*tests, *rest], split)
+    if tests:
         raise InputError(f"{here} has {_names(tests)} but no folder train; {_EXPECTED}")
     if len(top.folders) == 1 and not top.images and _only("train", here, list_folder(top.folders[0]).folders):
         raise InputError(f"{here} has no images of its own; did you mean {top.folders[0]}?")
-    return _arrange([here], top, Counter(), [], [])
+    return _arrange([here], top, Counter(), [], [], split)
 
 
 def _arrange(
@@ -79,6 +84,7 @@ def _arrange(
     skipped: Counter[str],
     tests: Sequence[Folder],
     unused: Sequence[Folder],
+    split: bool,
 ) -> Layout:
     """Arranges the images in and below the folder `above[-1]`.
 
@@ -88,13 +94,14 @@ def _arrange(
         skipped: what was skipped so far.
         tests: folders that may hold the test images.
         unused: all folders beside `above[-1]`, including `tests`.
+        split: see `find`.
     """
     where, found = above[-1], walk_classes(base.folders, above)
     labels = {name: label for label, name in enumerate(name for name in found if found[name].images)}
     if not labels and not base.images:
         raise InputError(f"{where} has no images; {_EXPECTED}")
     empty = sorted(name for name in found.keys() - labels.keys() if not found[name].counts["runs"])
-    if empty and labels and (len(labels) > 1 or len(above) > 1):
+    if split and empty and labels and (len(labels) > 1 or len(above) > 1):
         raise InputError(f"{where} has a class {empty[0]!r} without images; add some or remove it")
     skipped = sum((below.counts for below in found.values()), skipped)
     if len(labels) < 2:
@@ -105,6 +112,8 @@ def _arrange(
     train = _labelled(found, labels)
     skipped += base.without_images()
     folder = next((test for test in tests if list_folder(test).folders), None)
+    if folder is None and not split:
+        return Layout(train, [], tuple(labels), tuple(_left_out(skipped, unused)))
     if folder is None:
         held = hold_out(np.array([label for _, label in train]))
         test = [file for file, out in zip(train, held, strict=True) if out]
@@ -120,7 +129,8 @@ def _arrange(
         if not test:
             raise InputError(f"{folder} has no images; {_EXPECTED}")
         skipped = sum((below.counts for below in found.values()), skipped + base.without_images())
-    if missing := len(labels) - len({label for _, label in test}):
+    missing = len(labels) - len({label for _, label in test})
+    if missing and split:
         notes.append(f"{_number(missing, 'class', 'classes')} without test images")
     notes += _left_out(skipped, [other for other in unused if other != folder])
     return Layout(train, test, tuple(labels), tuple(notes))

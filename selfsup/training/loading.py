@@ -28,7 +28,7 @@ def load(config: Config, workdir: Path | None = None, given: Dataset | None = No
         config.dataset,
         config.data_dir,
         image_size=config.image_size,
-        cache_dir=config.cache_dir or (workdir and workdir / IMAGES),
+        cache_dir=workdir and workdir / IMAGES if config.cache_dir is None else config.cache_dir,
         skip_broken=config.skip_broken,
     )
     if data.training_images < config.batch_size:

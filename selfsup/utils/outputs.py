@@ -1,6 +1,8 @@
 """Checks of the files that a command will write, before its work begins."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from selfsup.utils.errors import InputError
@@ -67,6 +69,15 @@ def nested_folder(flag: str, text: str) -> Path:
         raise InputError(f"{flag} {path}: {existing} is not a folder; choose another --{flag}")
     _check_writable(flag, path, os.access(existing, os.W_OK))
     return path
+
+
+@contextmanager
+def writing(flag: str, path: Path) -> Iterator[None]:
+    """Turns an `OSError` inside the block, which writes a path, into an `InputError` that names the flag."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot write {path} ({error.strerror}); choose another --{flag}") from None
 
 
 def _real(flag: str, text: str) -> Path:

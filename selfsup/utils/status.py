@@ -17,7 +17,8 @@ class StatusLine:
 
     def __init__(self) -> None:
         stream = getattr(sys.stdout, "stream", sys.stdout)  # what `Tolerant` wraps
-        self.live = sys.stdout.isatty() or type(stream).__module__.startswith("ipykernel")
+        notebook = type(stream).__module__.startswith("ipykernel")
+        self.live = notebook or (sys.stdout is not None and sys.stdout.isatty())
         self._shown = 0
 
     def show(self, text: str) -> None:

@@ -60,7 +60,7 @@ def _tolerant(stream: Any) -> Any:
 
 def discard_unwritable() -> None:
     """Before a process ends: discards buffered output that cannot be written, so that its end is silent."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None if it was closed from the start
         try:
             stream.flush()
         except (OSError, ValueError):
