@@ -41,6 +41,11 @@ def test_a_moment_equals_sums_over_images(rng):
         }
         for name, value in expected.items():
             assert getattr(moment, name)[0, j] == pytest.approx(value, rel=1e-4, abs=1e-6), name
+    z = np.array([z for z1, z2, _, _ in images for z in (z1, z2)])
+    values, vectors = np.linalg.eigh(np.cov(z.T, bias=True))
+    np.testing.assert_allclose(moment.centred[0], values, rtol=1e-4)
+    for j, along in enumerate(moment.centred_predictor[0]):
+        assert along == pytest.approx(vectors[:, j] @ weight @ vectors[:, j], rel=1e-4, abs=1e-6)
     w, v = layers
     c = w @ w.T - v.T @ v
     assert moment.step.tolist() == [30]
@@ -79,6 +84,14 @@ def test_moments_are_appended_and_read_back(rng, tmp_path):
     assert found.step.tolist() == [0, 10]
     np.testing.assert_array_equal(found.shared, recorded.shared)
     assert len(found[1:]) == 1
+    with np.load(tmp_path / "dynamics.npz") as file:
+        older = {name: array for name, array in file.items() if "centred" not in name}
+    np.savez(tmp_path / "dynamics.npz", **older)
+    found = read_dynamics(tmp_path)
+    np.testing.assert_array_equal(found.gain, recorded.gain)
+    assert found.centred.shape == (2, 4)
+    assert np.isnan(found.centred_predictor).all()
+    assert len(theory.power_laws(found, "centred")) == 2
     (tmp_path / "dynamics.npz").write_bytes(b"PK\x03\x04 no")
     with pytest.raises(InputError, match="not a recording of dynamics"):
         read_dynamics(tmp_path)

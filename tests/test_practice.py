@@ -112,6 +112,21 @@ def test_the_square_root_law_appears_as_theorem_1_says():
     assert np.exp(laws[2].intercept) == pytest.approx(np.sqrt(2), rel=0.02)
 
 
+def test_the_law_in_the_covariance_is_that_of_its_own_eigenvectors(rng):
+    basis = np.linalg.qr(rng.normal(size=(32, 32)))[0]
+    z = (rng.normal(size=(4000, 32)) * np.logspace(-3, 0, 32)) @ basis.T
+    covariance = np.cov(z.T, bias=True)
+    values, vectors = np.linalg.eigh(covariance)
+    weight = vectors @ np.diag(values**0.5) @ vectors.T
+    mean = 20.0 * basis[:, 20]  # where W_p is small
+    batch = dict.fromkeys(("z1", "z2", "t1", "t2"), z - z.mean(axis=0) + mean)
+    moment = Dynamics.measure(1, weight, covariance + np.outer(mean, mean), [batch], None)
+    (law,) = theory.power_laws(moment, "centred")
+    assert law.slope == pytest.approx(0.5, abs=1e-3)
+    (of_f,) = theory.power_laws(moment)
+    assert of_f.slope < 0.45
+
+
 def test_the_interval_is_that_of_a_regression_and_covers(rng):
     s = np.logspace(-3, 1, 40)
     inside = 0

@@ -1,7 +1,7 @@
 """The recordings that the theory is compared with: `dynamics.npz`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -35,6 +35,10 @@ class Dynamics(Moments):
         commutator: |F W_p - W_p F| / (|F| |W_p|) in the Frobenius norm, float32 [R].
         imbalance: eigenvalues of C = W W^T - V^T V / alpha_p (Theorem 1), ascending, float32 [R, D].
         projector_gram, predictor_gram: those of W W^T and V^T V / alpha_p, float32 [R, D].
+        centred: eigenvalues of the covariance E[z z^T] - E[z] E[z]^T, ascending, float32 [R, D].
+        centred_predictor: v_j^T W_p v_j for its eigenvectors v_j, float32 [R, D]. The first eigenvector of F
+            is largely the mean of z, which the batch norm of a two-layer predictor removes. Both are NaN in
+            recordings of older versions.
     """
 
     FILE: ClassVar[str] = DYNAMICS
@@ -50,6 +54,13 @@ class Dynamics(Moments):
     imbalance: np.ndarray
     projector_gram: np.ndarray
     predictor_gram: np.ndarray
+    centred: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    centred_predictor: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
+
+    def __post_init__(self) -> None:
+        for name in ("centred", "centred_predictor"):
+            if not getattr(self, name).size:
+                object.__setattr__(self, name, np.full_like(self.predictor, np.nan))
 
     @classmethod
     def measure(
@@ -79,9 +90,10 @@ class Dynamics(Moments):
             >>> moment.predictor.tolist(), moment.shared.tolist(), moment.gain.tolist()
             ([[3.0, 4.0]], [[0.5, 0.5]], [[0.5, 0.5]])
         """
-        variance, shared, target = _expectations(batches, len(weight))
+        variance, shared, target, mean = _expectations(batches, len(weight))
         correlation = variance if correlation is None else correlation
-        modes = [np.full(len(weight), np.nan)] * 5
+        unknown = np.full(len(weight), np.nan)
+        modes, centred = [unknown] * 5, [unknown] * 2
         alignment = np.nan
         if np.isfinite(correlation).all() and np.isfinite(weight).all():
             s, u = eigenspace.spectrum(correlation)
@@ -89,24 +101,27 @@ class Dynamics(Moments):
             with np.errstate(divide="ignore", invalid="ignore"):
                 modes = [s, p, v, c, t / c]
             alignment = eigenspace.commutator_size(correlation, weight)
-        row = (*modes, alignment, *_imbalance(layers, len(weight)))
+            if np.isfinite(variance).all():
+                s, v = eigenspace.spectrum(variance - np.outer(mean, mean))
+                centred = [s, np.sum(v * (weight @ v), axis=0)]
+        row = (*modes, alignment, *_imbalance(layers, len(weight)), *centred)
         return cls(np.array([step], np.int64), *(np.array([value], np.float32) for value in row))
 
 
 def _expectations(
     batches: Sequence[Mapping[str, np.ndarray]], dims: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns E[z z^T], E[z1 z2^T] and E[t z^T], as means over both directions, [D, D] each."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Returns E[z z^T], E[z1 z2^T] and E[t z^T], means over both directions, [D, D] each, and E[z], [D]."""
     if not batches:
         unknown = np.full((dims, dims), np.nan)
-        return unknown, unknown, unknown
+        return unknown, unknown, unknown, unknown[0]
     z1, z2, t1, t2 = (
         np.concatenate([np.asarray(batch[name], np.float64) for batch in batches])
         for name in ("z1", "z2", "t1", "t2")
     )
     pairs = (((z1, z1), (z2, z2)), ((z1, z2), (z2, z1)), ((t2, z1), (t1, z2)))
     within, across, target = (sum(a.T @ b for a, b in group) / (2 * len(z1)) for group in pairs)
-    return within, across, target
+    return within, across, target, (z1.mean(axis=0) + z2.mean(axis=0)) / 2.0
 
 
 def _imbalance(layers: tuple[np.ndarray, np.ndarray] | None, dims: int) -> list[np.ndarray]:

@@ -33,7 +33,9 @@ predictor is symmetrised or has its own weight decay (\\*), the theorem holds on
 step that makes a predictor symmetric changes C and is always left out."""
 POWER_LAW = """\
 **p over s.** According to the theory, p = u^T W_p u grows as the square root of s: the slope in logarithms
-tends to 1/2. Slopes are least squares over the n modes above the noise of p, with 95 % t intervals."""
+tends to 1/2. Slopes are least squares over the n modes above the noise of p, with 95 % t intervals. *Without
+the mean of z*, the modes are those of the covariance: the first eigenvector of F is largely the mean, which
+the batch norm of a two-layer predictor removes."""
 PREDICTION = """\
 **Predicted and recorded modes.** The equations of each mode are solved from the recording after the first
 epoch to the end. *skill* is 1 for a perfect prediction, 0 for one no better than "nothing changes", and
@@ -48,6 +50,8 @@ in z*), and lengths are those of the mean: *loss by the means* is the loss that 
 of the last epoch. If it is far higher, sigma^2 is largely a variation of lengths, which the cosine does
 not see."""
 
+S = {"eigenvalues": "of F", "shared": "shared by the views", "centred": "of F without the mean of z"}
+"""What p is drawn over, by the name in `theory.power_laws`."""
 FORMS = ("cosine", "restarted", "Euclidean")
 ASSUMED = (
     "commutator", "spread of F", "spread of W W^T", "growth of s", "growth of W W^T", "sigma^2",
@@ -143,7 +147,8 @@ def blocks(runs: Mapping[str, Practice], figure: Callable[[str, str, Figure], st
         (
             (name, title, *_slopes(run.trained, over))
             for name, run in runs.items()
-            for over, title in (("eigenvalues", "of F"), ("shared", "shared by the views"))
+            for over, title in S.items()
+            if over != "centred" or np.isfinite(run.recorded.centred).any()
         ),
     )
     yield figure(

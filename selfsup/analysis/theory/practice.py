@@ -216,7 +216,8 @@ def power_laws(recorded: Dynamics, over: str = "eigenvalues") -> list[PowerLaw]:
 
     Args:
         recorded: R recordings of a run.
-        over: "eigenvalues" of F, or "shared" for c_j, which is the theory's s.
+        over: "eigenvalues" of F, or "shared" for c_j, which is the theory's s; or "centred" for eigenvalues
+            and eigenvectors of the covariance of z instead of those of F.
 
     Example:
         >>> s = np.logspace(-4, 0, 20)
@@ -224,4 +225,5 @@ def power_laws(recorded: Dynamics, over: str = "eigenvalues") -> list[PowerLaw]:
         >>> [round(law.slope, 3) for law in power_laws(moment)]
         [0.5]
     """
-    return [fit_power_law(s, p) for s, p in zip(getattr(recorded, over), recorded.predictor, strict=True)]
+    p = recorded.centred_predictor if over == "centred" else recorded.predictor
+    return [fit_power_law(*pair) for pair in zip(getattr(recorded, over), p, strict=True)]
