@@ -1,4 +1,4 @@
-"""Writes a page that shows runs beside one another, as `selfsup compare` does; needs no installation."""
+"""Writes a page that compares runs, as `selfsup compare` does, without installing selfsup."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Evaluates a run on some or all labels, as `selfsup evaluate` does; needs no installation."""
+"""Evaluates a run on some or all labels, as `selfsup evaluate` does, without installing selfsup."""
 
 import sys
 from pathlib import Path

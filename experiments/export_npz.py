@@ -1,4 +1,4 @@
-"""Writes a dataset as an .npz file; the same as `selfsup export_npz`, but needs no installation."""
+"""Writes a dataset as an .npz file; the same as `selfsup export_npz`, without installing selfsup."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Reproduces the paper's tables and figures; the same as `selfsup reproduce`, but needs no installation."""
+"""Reproduces the paper's tables and figures; the same as `selfsup reproduce`, without installing selfsup."""
 
 import sys
 from pathlib import Path

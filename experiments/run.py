@@ -1,4 +1,4 @@
-"""Trains and probes one network; the same as `selfsup run`, but needs no installation."""
+"""Trains and probes one network; the same as `selfsup run`, without installing selfsup."""
 
 import sys
 from pathlib import Path

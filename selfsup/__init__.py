@@ -45,7 +45,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the names of `_HOME` and `_M
 
 __version__ = "0.1.0"
 
-# TensorFlow asks for oneDNN by itself only on some CPUs; on others a step takes three times as long without.
+# TensorFlow enables oneDNN by default on some CPUs only; without it, a step takes three times as long.
 ASKED_FOR_ONEDNN = "tensorflow" not in sys.modules or "TF_ENABLE_ONEDNN_OPTS" in os.environ
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
@@ -104,7 +104,7 @@ class _Aliases(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def _home(name: str) -> str:
-    """Returns where a module lives whose name may be an alias, or start with one."""
+    """Returns the full name of a module; `name` may be an alias or start with one."""
     first, _, rest = name.removeprefix("selfsup.").partition(".")
     return ".".join(filter(None, ("selfsup", _MODULES.get(first, first), rest)))
 

@@ -117,7 +117,7 @@ def split_names(flag: str, text: str) -> list[str]:
 def _rule_options() -> dict[str, Option]:
     """Returns the options of the rules in `METHODS` that are not fields of `Config`, by name.
 
-    Options whose default is no bool, number or text get no flag.
+    Options whose default is not a bool, a number or text get no flag.
     """
     found: dict[str, Option] = {}
     for method in METHODS:

@@ -26,7 +26,7 @@ ADDED = {
     "blur": 0.0, "loss": "cosine", "schedule": "constant", "warmup_epochs": 0, "tau_schedule": "constant",
     "evaluate_every": 0,
 }  # fmt: skip
-"""Fields that old records lack, with their value there. That value does not change the fingerprint."""
+"""Fields that old records lack, with the values used at that time, which do not change the fingerprint."""
 NOT_SETTINGS = (
     "seed", "data_dir", "cache_dir", "skip_broken", "images_on",
     "experiment", "probe_untrained", "record_every", "evaluate_every", "deterministic",
@@ -78,7 +78,7 @@ class Config:
         _METHOD, "decay of the target's moving average", shown=f"{DEFAULT_TAU}", low=0, high=1
     )
     tau_schedule: str = _setting(
-        _METHOD, "of tau: constant, or by a cosine to 1 at the last step", "constant", choices=SCHEDULES
+        _METHOD, "schedule of tau: constant, or cosine to 1 at the last step", "constant", choices=SCHEDULES
     )
     spectrum: str | None = _setting(
         _METHOD, "directpred: eigenvalues of W_p by the published code, or by the paper's equation 2",
@@ -92,7 +92,7 @@ class Config:
         _METHOD, "directcopy: the norm that F is divided by", shown="fro", choices=("fro", "spectral")
     )
     loss: str = _setting(
-        _METHOD, "of predictions and targets; isoloss: all modes at the same rate (direct rules)", "cosine",
+        _METHOD, "loss function; isoloss: all modes learn at the same rate (direct rules)", "cosine",
         choices=tuple(LOSSES),
     )  # fmt: skip
     projector_layers: int = _setting(_METHOD, "layers; if 3, the first block is probed too", 2, low=2, high=3)
@@ -101,7 +101,7 @@ class Config:
     )
     learning_rate: float = _setting(_SGD, "learning rate of SGD", 0.03, low=0, open_low=True)
     schedule: str = _setting(
-        _SGD, "of the learning rate: constant, or by a cosine to 0 at the last step", "constant",
+        _SGD, "schedule of the learning rate: constant, or cosine to 0 at the last step", "constant",
         choices=SCHEDULES,
     )  # fmt: skip
     warmup_epochs: int = _setting(_SGD, "epochs over which the learning rate rises linearly from 0", 0, low=0)
@@ -156,7 +156,7 @@ class Config:
     contrast: float = _setting(_VIEWS, "strength, as above", 0.4, low=0, high=1)
     saturation: float = _setting(_VIEWS, "strength, as above", 0.4, low=0, high=1)
     hue: float = _setting(
-        _VIEWS, "strength: shift by at most this part of the colour circle", 0.1, low=0, high=0.5
+        _VIEWS, "strength: shift by at most this fraction of the colour circle", 0.1, low=0, high=0.5
     )
     grey_rate: float = _setting(_VIEWS, "probability of greyscale", 0.2, low=0, high=1)
     blur: float | None = _setting(
@@ -213,7 +213,7 @@ class Config:
 
     @property
     def training(self) -> str:
-        """The fingerprint without evaluation, path of the data, precision and, if more can follow, epochs."""
+        """The fingerprint without probe, path of the data, precision and, if more may follow, epochs."""
         epochs = self.epochs if self.resolved.fixed_length else 1
         same = {"epochs": epochs, "probe_epochs": 1, "dataset": "", "precision": "auto"}
         return _fingerprint({**self.settings, **same})

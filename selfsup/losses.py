@@ -13,7 +13,7 @@ Loss: TypeAlias = Callable[..., Any]  # (p1, p2, t1, t2) -> scalar; keyword-only
 LOSS_SCALE = 1.0
 """The paper's scale: -cos for each direction. Tian et al.'s published code uses twice that."""
 OUTPUTS = ("z1", "z2", "p1", "p2", "t1", "t2")
-"""What a network computes of two views, see `SiameseModel.call`."""
+"""The outputs of a network for two views that a loss may use, see `SiameseModel.call`."""
 VANISHING = 1e-30
 """Squared length below which a prediction counts as zero."""
 

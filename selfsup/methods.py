@@ -77,7 +77,7 @@ class PairLoss:
 
     Attributes:
         function: its name in `selfsup.losses`.
-        needs_rule: whether it takes W_p for symmetric and constant, so that a rule must set it at every step.
+        needs_rule: whether it assumes a symmetric and constant W_p: a rule must then set it at every step.
     """
 
     function: str

@@ -95,7 +95,7 @@ class SiameseModel(SavedModel):
         if loss and config.loss != Config.loss:
             raise InputError(f"loss: a function is given, and {config.loss} in the config; drop one")
         if config.resolved.scheduled and not steps_per_epoch:
-            raise InputError("steps_per_epoch is missing, which the config's schedule needs")
+            raise InputError("steps_per_epoch is missing; the schedule of the config needs it")
         super().__init__(name=name)
         self.config, self.resolved = config, config.resolved
         self.mean, self.std = tuple(mean), tuple(std)

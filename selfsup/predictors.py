@@ -21,8 +21,8 @@ SPECTRUM_FLOOR = 1e-4
 def correlation(z1: Any, z2: Any) -> Any:
     """Computes the correlation of a batch: the mean of z z^T over the batch and both views, uncentred.
 
-    The published codes of both papers use products within each view, as here; the paper's text (under
-    eq. 4) writes a product across views.
+    The published code of both papers uses products within each view, as here; the paper's text (under
+    eq. 4) has a product across views.
 
     Args:
         z1, z2: projections of view 1 and view 2, [B, D].

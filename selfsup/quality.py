@@ -78,7 +78,7 @@ def view_alignment(z: np.ndarray) -> float:
 def uniformity(z: np.ndarray, t: float = 2.0) -> float:
     """Computes log of the mean of exp(-t |z_i - z_j|^2) over pairs of images on the unit sphere.
 
-    0 is a single point; the less, the more uniform (Wang and Isola 2020, arXiv:2005.10242, section 4.1).
+    It is 0 for a single point; lower is more uniform (Wang and Isola 2020, arXiv:2005.10242, section 4.1).
 
     Args:
         z: embeddings, float [N, D], N at least 2.

@@ -29,7 +29,7 @@ class Resolved:
         rule_options: keyword arguments of the rule.
         predictor_learning_rate, predictor_weight_decay: of a predictor trained by gradient.
         scheduled: whether the learning rate or tau changes during the run.
-        fixed_length: whether it does so by the number of epochs, so that a longer run has other first epochs.
+        fixed_length: whether that depends on `epochs`, so that a longer run differs in its first epochs, too.
         stem: "small" or "large", see `networks.resnet`.
         augmentation: strengths and rates, as keyword arguments of `Augmentation`.
     """

@@ -75,7 +75,7 @@ def test_settings_of_old_records_are_those_of_their_time(runs):
         (["{0}"], "at least two runs"),
         (["{0}", "{0}"], "given twice"),
         (["{0}", "nowhere"], "nowhere holds no finished run"),
-        (["{0}", "{1}", "--out=page.txt"], "must be a .html"),
+        (["{0}", "{1}", "--out=page.txt"], "must end in .html"),
         (["{0}", "{1}", "--out=nowhere/page.html"], "there is no folder"),
         (["{0}", "{1}", "--width=3"], "width"),
     ],

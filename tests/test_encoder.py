@@ -352,7 +352,7 @@ def test_export_refuses_in_one_line(tiny_npz, tmp_path, capsys, shallow, monkeyp
         ([], "--run is missing"),
         (["--run=none"], "no folder"),
         ([f"--run={tmp_path / 'empty'}"], "no config.json"),
-        ([f"--run={tmp_path / 'own'}"], "has its own backbone"),
+        ([f"--run={tmp_path / 'own'}"], "has a custom backbone"),
         ([f"--run={tmp_path / 'early'}"], "no checkpoint"),
         ([f"--run={tmp_path / 'diverged'}"], "diverged"),
         ([f"--run={tmp_path}", "--format=gif"], "one of keras, saved_model, onnx, tflite"),

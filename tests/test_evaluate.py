@@ -139,7 +139,7 @@ def test_an_interruption_keeps_what_is_measured(run, quick, capsys, monkeypatch)
         patched.setattr(probe, "knn", stop)
         assert call(run, *flags) == 128 + signal.SIGINT
     said = capsys.readouterr()
-    assert "the same command makes what is missing" in said.err
+    assert "the same command adds what is missing" in said.err
     assert [m["name"] for m in read(run)["measurements"]] == ["linear"]
     assert not (run / "evaluation.png").exists()
     assert call(run, *flags) == 0
@@ -178,7 +178,7 @@ def test_transfer_to_images_of_another_size(run, quick, tmp_path, rng, capsys):
         (["--dataset=nowhere.npz"], "nowhere.npz"),
         (["--out=nowhere/there"], "there is no folder"),
         (["--out=unlabelled.npz"], "is a file"),
-        (["--out=damaged"], "holds no evaluations"),
+        (["--out=damaged"], "is not an evaluation.json"),
         (["--width=3"], "width"),
     ],
 )

@@ -91,7 +91,7 @@ def test_another_scale_is_said_loudly(tmp_path):
     Report(out, SECTIONS).write()
     text = (out / "REPORT.md").read_text()
     assert text.startswith("# NOT the paper's scale")
-    assert "no reproduction" in text.split("\n## ")[0]
+    assert "do not reproduce" in text.split("\n## ")[0]
     assert "preset quick; width 16; 3 epochs; batch 64" in text
     assert "too short to tell" in text
     assert "| claim | verdict at this scale |" in text

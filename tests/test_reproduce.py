@@ -139,14 +139,14 @@ def test_dry_run_prints_the_plan_and_leaves_nothing(tiny_npz, tmp_path, capsys, 
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 9
     assert lines[0].split()[:4] == ["missing", "byol_symmetric", "seed", "0"]
-    assert re.fullmatch(r"8 runs, 8 of them to make: about .+", lines[-1])
+    assert re.fullmatch(r"8 runs, 8 of them still to train: about .+", lines[-1])
     assert not out.exists()
 
 
 @pytest.mark.parametrize("flag", ["--schedule=cosine", "--images_on=host"])
 def test_dry_run_takes_what_a_run_takes(flag, tiny_npz, tmp_path, capsys, shallow):
     assert call(*flags_for(tiny_npz, tmp_path), flag, "--dry_run") == 0
-    assert "2 of them to make: about" in capsys.readouterr().out
+    assert "2 of them still to train: about" in capsys.readouterr().out
 
 
 def test_a_run_that_fails_beside_an_older_result_has_failed(tiny_npz, tmp_path, capsys):
@@ -163,7 +163,7 @@ def test_a_run_that_fails_beside_an_older_result_has_failed(tiny_npz, tmp_path, 
 def test_dry_run_estimates_from_finished_runs(tmp_path, capsys):
     write_fake_run(tmp_path / "runs" / "byol" / "0", fake_result("byol", 70.0, "quick"))
     assert call("--preset=quick", "--only=table1", f"--out={tmp_path}", "--dry_run") == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "4 runs, 3 of them to make: about 3 min"
+    assert capsys.readouterr().out.splitlines()[-1] == "4 runs, 3 of them still to train: about 3 min"
 
 
 def test_ctrl_c_says_how_to_resume(tmp_path, capsys, monkeypatch):

@@ -117,7 +117,7 @@ def test_other_grids_are_drawn_beside(grid):
 
 @pytest.mark.parametrize(
     ("beside", "named"),
-    [("nowhere", "no run has ended in nowhere"), ("x/ours", "different names"), ("a,", "commas")],
+    [("nowhere", "no run has ended in nowhere"), ("x/ours", "need different names"), ("a,", "commas")],
 )
 def test_a_wrong_grid_beside_is_one_clear_line(grid, beside, named, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)

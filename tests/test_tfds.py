@@ -203,7 +203,7 @@ def test_other_features_are_refused(tmp_path):
     folder = prepare(
         tmp_path, "ManyLabels", {"train": (pixels, [[0, 1]] * 4)}, label=tfds.features.Sequence(np.int64)
     )
-    with pytest.raises(InputError, match="other labels than one class per image"):
+    with pytest.raises(InputError, match="does not have one class per image"):
         read_tfds("many_labels", folder, 9)
     with pytest.raises(InputError, match="no 8-bit images"):
         read_tfds("wikipedia", folder, 9)
@@ -242,7 +242,7 @@ def test_damaged_records_are_named(tmp_path):
         ("~nobody-of-this-name/images", "no such home folder"),
         ("images.tar.gz", "neither a file nor a folder; check the path"),
         (r"C:\images", "neither a file nor a folder; check the path"),
-        ("", "is no name"),
+        ("", "is not a name"),
     ],
 )
 def test_names_that_are_no_dataset(tmp_path, name, named):

@@ -1,3 +1,3 @@
-"""The benchmark. Without the packages that all commands need, it ends in one line."""
+"""The benchmark. If a package that all commands need is missing, it exits with a one-line error."""
 
 import selfsup.commands  # noqa: F401

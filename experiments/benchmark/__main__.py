@@ -29,7 +29,7 @@ REFERENCES = {
 
 ABOUT = """\
 Times whole training steps, including augmentation, target and predictor rule, after a warm-up. Each variant
-runs in its own process. The variants take turns, so that noise of the machine affects all of them.
+runs in its own process. The variants take turns, so that other load on the machine affects all of them.
 
   python experiments/benchmark --width=64 --compare=torch,stock
   KERAS_BACKEND=jax python experiments/benchmark --solver=newton_schulz"""
@@ -43,7 +43,7 @@ OWN = {
         ),
         None,
     ),
-    "rounds": (Option("turns of each variant; medians are printed", int, low=1), 5),
+    "rounds": (Option("rounds, in which each variant takes one turn; medians are printed", int, low=1), 5),
     "steps": (Option("training steps per turn", int, low=1), 8),
     "probe": (Option("also time the probe of 50,000 training and 10,000 test images", bool), False),
     "out": (Option("JSON file of the results", str), None),

@@ -188,7 +188,7 @@ KINDS: dict[str, Callable] = {
 
 
 def _peak_mib() -> int | None:
-    """Returns the most memory that this process has used; None on Windows, which does not tell."""
+    """Returns the most memory that this process has used; None on Windows, which does not report it."""
     if sys.platform == "win32":
         return None
     import resource

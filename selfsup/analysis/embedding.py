@@ -147,7 +147,7 @@ def embed_source(
                     good.append(result)
                     places.append(index)
                 elif not skip_broken:
-                    raise InputError(f"{result}; remove the file, or leave out such files by --skip_broken")
+                    raise InputError(f"{result}; remove the file, or skip such files with --skip_broken")
             if good:
                 features[len(places) - len(good) : len(places)] = encoder(np.stack(good))
             progress(start + len(results))

@@ -182,9 +182,9 @@ def load_encoder(path: str | Path) -> Encoder:
     try:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises many types on damaged files
-        reason = first_line(error) if zipfile.is_zipfile(path) else "it is damaged: no zip file"
+        reason = first_line(error) if zipfile.is_zipfile(path) else "it is damaged: not a zip file"
         raise InputError(
-            f"{path} cannot be loaded as a Keras model ({reason}); copy it again, or make the run again"
+            f"{path} cannot be loaded as a Keras model ({reason}); copy it again, or repeat the run"
         ) from None
     if not {SQUARE, NORMALISE} <= {layer.name for layer in model.layers}:
         if not record.is_file():

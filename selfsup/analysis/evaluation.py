@@ -23,7 +23,7 @@ from selfsup.utils.errors import InputError
 EVALUATIONS = ("linear", "knn", "finetune")
 PROBES = {"paper": probe.PAPER, "tian": probe.TIAN}
 LEAST_STEPS = 500
-"""Steps that a linear probe takes with few labels, in more epochs."""
+"""Least number of steps of a linear probe; with few labels, more epochs reach it."""
 CHUNK = 1024
 
 Progress = Callable[[str], None]
@@ -36,13 +36,13 @@ class Options:
     Attributes:
         only: names in `EVALUATIONS`.
         labels: shares of the training labels, in (0, 1].
-        seeds: number of repetitions; each chooses other labels.
+        seeds: number of repetitions; each uses another subset of the labels.
         probes: linear probes by name in `PROBES`.
         k, temperature: of the k-NN, see `probe.knn`.
         recipe: of fine-tuning.
         crop_min, flip_rate: least area of a crop, and probability of a flip, in fine-tuning.
         precision: dtype policy of fine-tuning.
-        from_scratch: whether to train the network from random weights, too, as it is fine-tuned.
+        from_scratch: whether to also train the network from random weights, by the recipe of fine-tuning.
         from_untrained: whether to evaluate the random network by linear probes and k-NN, too.
     """
 
@@ -62,7 +62,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Task:
-    """Measurements that are made at once: their keys and seed, and what returns their accuracies."""
+    """Measurements that are taken together: their keys, seed, and a function that returns the accuracies."""
 
     keys: tuple[Key, ...]
     seed: int
@@ -175,7 +175,7 @@ class Bench:
         return Task((key,), seed, measure)
 
     def _tuner(self, images: int) -> finetune.Finetuner:
-        """Returns what fine-tunes on so many images. It is compiled once for all seeds."""
+        """Returns the fine-tuner for this number of images. It is compiled once for all seeds."""
         options, encoder = self.options, self.encoder
         if self._finetuner is None or self._finetuner[0] != images:
             crops = Augmentation(
@@ -220,7 +220,7 @@ def _after(text: str, progress: Progress) -> Progress:
 def evaluate(
     bench: Bench, evaluations: Evaluations, progress: Progress, measured: Progress
 ) -> tuple[list[Measurement], int]:
-    """Makes the measurements that a file lacks, and writes the file after each one.
+    """Takes the measurements that are missing from a file, and writes the file after each one.
 
     Args:
         bench: what is evaluated.

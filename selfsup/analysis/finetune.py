@@ -31,7 +31,7 @@ class Recipe:
         momentum: Nesterov momentum.
         batch_size: images per step; all images if there are fewer.
         epochs: passes over the labelled images; the last partial batch is dropped.
-        least_steps: steps that few images take instead, in more epochs.
+        least_steps: least number of steps; few images get more epochs to reach it.
     """
 
     learning_rate: float = 0.025
@@ -62,14 +62,14 @@ class Labelled:
 
 
 class Finetuner:
-    """A network that is trained again and again, from given weights and on equally many images.
+    """A network that can be trained repeatedly, from given weights and on a fixed number of images.
 
     Args:
         backbone: a functional model from normalised images [B, S, S, 3] to features [B, D]. It is copied.
         classes: number of classes.
         images: number of training images.
         recipe: how the network is trained.
-        augmentation: the crops and flips, and the mean and std to normalise images by; no other field counts.
+        augmentation: the crops and flips, and mean and std to normalise by; other fields are ignored.
         policy: dtype policy of the backbone.
     """
 

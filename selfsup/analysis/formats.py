@@ -62,7 +62,7 @@ def check(format: str) -> None:
 
 def _saved_model(encoder: Encoder, path: Path) -> None:
     if path.exists() and any(path.iterdir()) and not (path / "saved_model.pb").is_file():
-        raise InputError(f"{path} holds other files than a SavedModel; choose another --out")
+        raise InputError(f"{path} holds files other than a SavedModel; choose another --out")
     with tempfile.TemporaryDirectory(prefix=".saved_model~", dir=path.parent) as folder:
         new, old = Path(folder) / "new", Path(folder) / "old"
         encoder.model.export(new, format="tf_saved_model", verbose=False)

@@ -1,4 +1,4 @@
-"""Images as users have them, arrays of any size or files, as batches for an encoder."""
+"""Converts images as users have them (files, or arrays of any size) to batches for an encoder."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,8 +32,8 @@ def batches(images: Any, size: int, batch_size: int) -> tuple[Iterator[np.ndarra
         An iterator of float32 [B, size, size, 3] in [0, 255], and whether `images` is a single image.
 
     Raises:
-        InputError: there are no images, or they have another shape, dtype or range. While iterating: this is
-            so for an image of a list, or a file cannot be read.
+        InputError: there are no images, or their shape, dtype or range is wrong. The images of a list
+            are checked, and files are read, only while iterating.
 
     Example:
         >>> found, single = batches([np.zeros((40, 32, 3), np.uint8), np.zeros((9, 9, 3))], 8, batch_size=10)

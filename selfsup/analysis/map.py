@@ -11,7 +11,7 @@ EXAGGERATION = 12.0
 
 
 def pca(features: np.ndarray, dimensions: int = 2) -> np.ndarray:
-    """Projects features of length 1 on their first principal components.
+    """Scales features to length 1 and projects them onto their first principal components.
 
     The sign of each component is such that its largest value is positive.
 

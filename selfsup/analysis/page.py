@@ -37,8 +37,8 @@ def write_page(
 ) -> None:
     """Writes a self-contained HTML page: it opens from disk without a network, thumbnails are embedded.
 
-    Of more than `LARGEST` pictures it shows a random sample, always the same, and says so. Its neighbours are
-    those among the pictures on the page.
+    If there are more than `LARGEST` pictures, it shows a fixed random sample and says so. The neighbours
+    shown are the nearest pictures on the page.
 
     Args:
         path: the file.

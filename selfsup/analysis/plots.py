@@ -38,7 +38,7 @@ STYLE: Any = {
     "svg.hashsalt": "selfsup",
 }
 SPREAD = 8.0
-"""The axis of W_p is logarithmic outside if the largest eigenvalue is this many times the usual size."""
+"""If the largest eigenvalue of W_p exceeds the usual size by this factor, its axis is partly logarithmic."""
 
 ROUND_NUMBERS = np.array([digit * 10.0**power for power in range(-12, 13) for digit in (1, 2, 5)])
 PANELS = {

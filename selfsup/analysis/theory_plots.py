@@ -169,7 +169,7 @@ def _draw_slopes(ax: Axes, run: Dynamics, epochs: np.ndarray, norm: Normalize) -
 
 
 def predictions(runs: Mapping[str, Prediction]) -> Figure:
-    """Draws the modes of runs as lines as predicted, and as circles as recorded.
+    """Draws the modes of runs: lines are predictions, circles are recordings.
 
     Args:
         runs: see `theory.predict`, by title. Of each run, up to five modes are drawn, from the largest

@@ -53,7 +53,7 @@ class Machines:
         index, count = parse_share("machine", machine or "1/1")
         if keras.backend.backend() != "jax" and (count > 1 or _tensorflow_machines() > 1):
             raise InputError(
-                "several machines need JAX (Keras' fit fails on several machines of TensorFlow): set "
+                "a run on several machines needs JAX (Keras' fit does not support it on TensorFlow): set "
                 "KERAS_BACKEND=jax and give --machine and --coordinator, without TF_CONFIG"
             )
         if count == 1:

@@ -1,4 +1,4 @@
-"""Makes sure that all machines of a run are there before JAX connects them: it aborts if one is missing."""
+"""Waits for all machines of a run before JAX connects them: JAX aborts the process if one is missing."""
 
 import re
 import socket

@@ -6,7 +6,7 @@ from selfsup.utils.errors import InputError
 
 
 def check_settings() -> None:
-    """Checks that `keras.json`, environment variables and other code have left the defaults.
+    """Checks that `keras.json`, environment variables and other code have not changed the defaults.
 
     Raises:
         InputError: the backend is not TensorFlow or JAX, or the data format, the float type, the dtype policy

@@ -1,4 +1,4 @@
-"""The commands, one module each. Without the packages that all of them need, they end in one line."""
+"""The commands, one module each. If a package that all of them need is missing, they exit with one line."""
 
 import sys
 from importlib.util import find_spec

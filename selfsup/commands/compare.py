@@ -1,4 +1,4 @@
-"""The command `compare`: writes a page that shows runs beside one another."""
+"""The command `compare`: writes a page that compares runs side by side."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from selfsup.utils.options import Option
 from selfsup.utils.outputs import output_file, writing
 
 ABOUT = """\
-Writes a page that shows finished runs beside one another: accuracies, settings that differ, training curves,
+Writes a page that compares finished runs side by side: accuracies, settings that differ, training curves,
 and eigenspaces with a slider over the epochs. It opens from disk, without a network.
 
   python experiments/compare.py runs/directpred-9b12bcb8/0 runs/byol-61f3f8ff/0 --out=page.html"""

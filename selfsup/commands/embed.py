@@ -51,7 +51,7 @@ def execute(values: dict[str, Any], _: dict[str, Any]) -> int:
         with Interruption():
             return embed(values, out, page)
     except Interrupted as stop:
-        print(f"\n{stop}; files are complete or absent", file=sys.stderr)
+        print(f"\n{stop}; no incomplete file was written", file=sys.stderr)
         return stop.status
 
 

@@ -36,7 +36,7 @@ OWN = {
     "k": (Option("neighbours of the k-NN", int, low=1), 200),
     "temperature": (Option("temperature of the k-NN", float, low=0, open_low=True), 0.1),
     "epochs": (Option("epochs of fine-tuning", int, low=1), 30),
-    "least_steps": (Option("steps of fine-tuning with few labels, in more epochs", int, low=1), 500),
+    "least_steps": (Option("least number of fine-tuning steps; few labels get more epochs", int, low=1), 500),
     "learning_rate": (Option("first learning rate of fine-tuning", float, low=0, open_low=True), 0.025),
     "from_scratch": (Option("also train the network on the labels from random weights", bool), False),
     "from_untrained": (Option("also evaluate a random network by linear probe and k-NN", bool), False),
@@ -60,7 +60,7 @@ def execute(values: dict[str, Any], _: dict[str, Any]) -> int:
         with Interruption():
             return evaluate(values, checked, run, folder)
     except Interrupted as stop:
-        print(f"\n{stop}; the same command makes what is missing in {folder}", file=sys.stderr)
+        print(f"\n{stop}; the same command adds what is missing in {folder}", file=sys.stderr)
         return stop.status
 
 
@@ -162,7 +162,7 @@ def _finished(run: str | None) -> Result:
         raise InputError(f"--run is missing: {OWN['run'][0].help}")
     result = read_result(user_path("run", run))
     if result is None:
-        raise InputError(f"{run} holds no finished run; finish it by selfsup run, or check --run")
+        raise InputError(f"{run} holds no finished run; finish it with selfsup run, or check --run")
     if result.diverged:
         raise InputError(f"the run in {run} diverged, so it has no encoder")
     return result

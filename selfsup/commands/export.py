@@ -32,7 +32,7 @@ NAMES = {
 """File names by format."""
 
 ABOUT = """\
-Writes the encoder of a run: of a finished one, or of the last checkpoint of one that is not.
+Writes the encoder of a finished run, or that of the last checkpoint of an unfinished one.
 
   python -m selfsup export --run=runs/mine                            runs/mine/encoder.keras
   python -m selfsup export --run=runs/mine --format=onnx --out=birds.onnx"""
@@ -97,11 +97,11 @@ def from_checkpoint(run: Path) -> "tuple[Encoder, str]":
     checkpoint = checkpoints.latest(run, identity={})
     if checkpoint is None:
         raise InputError(
-            f"there is no checkpoint in {run} yet; the first one comes after minutes or an epoch"
+            f"there is no checkpoint in {run} yet; wait for the first, after an epoch at the latest"
         )
     if "backbone" in checkpoint.identity:
         raise InputError(
-            f"the run in {run} has its own backbone ({checkpoint.identity['backbone']}), which its "
+            f"the run in {run} has a custom backbone ({checkpoint.identity['backbone']}), which its "
             "checkpoints do not hold; finish the run, which writes its encoder"
         )
     try:
@@ -109,7 +109,7 @@ def from_checkpoint(run: Path) -> "tuple[Encoder, str]":
     except InputError as error:
         raise InputError(f"the encoder needs the mean of the training images, but {error}") from None
     if data.fingerprint != checkpoint.identity["data"]:
-        raise InputError(f"{config.dataset} holds other images than those of the run in {run}")
+        raise InputError(f"{config.dataset} no longer holds the images of the run in {run}")
     steps = data.training_images // config.batch_size
     model = SiameseModel(config, mean=data.mean, std=data.std, steps_per_epoch=steps)
     model.compile()

@@ -1,4 +1,4 @@
-"""The command `reproduce`: makes the runs behind the report's tables and figures, and writes REPORT.md."""
+"""The command `reproduce`: runs the experiments of the paper's tables and figures, and writes REPORT.md."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -22,7 +22,7 @@ from selfsup.utils.outputs import nested_folder
 FAILED = 1
 
 ABOUT = """\
-Makes the runs behind the report's tables and figures, and writes REPORT.md and
+Runs the experiments behind the paper's tables and figures, and writes REPORT.md and
 report.html. Finished runs are kept, so the same command resumes where it was stopped.
 
   python experiments/reproduce.py --preset=quick                        half an hour on two cores
@@ -41,8 +41,8 @@ OWN = {
         None,
     ),
     "out": (Option("folder of the runs and the report", str, "runs/reproduce/PRESET"), None),
-    "jobs": (Option("runs made side by side, each on its share of the CPU cores or GPUs", int, low=1), 1),
-    "shard": (Option("I/N: make only the I-th of N shares of the runs", str), None),
+    "jobs": (Option("runs in parallel, each on its share of the CPU cores or GPUs", int, low=1), 1),
+    "shard": (Option("I/N: train only the I-th of N shares of the runs", str), None),
     "dry_run": (Option("print the runs and the estimated time, and exit", bool), False),
     "beside": (
         Option(
@@ -106,7 +106,7 @@ def grids(flag: str, value: str | None, out: Path) -> list[Path]:
             raise InputError(f"{flag}: no run has ended in {folder}; pass the folder of a grid")
     names = [folder.resolve().name for folder in (out, *folders)]
     if len(set(names)) < len(names):
-        raise InputError(f"{flag}: the folders {', '.join(names)} must have different names, as figures do")
+        raise InputError(f"{flag}: the folders {', '.join(names)} need different names, which figures show")
     return folders
 
 
@@ -125,7 +125,7 @@ def dry_run(jobs: Sequence[grid.Job]) -> int:
         print(f"{job.state:12}{job.experiment:36}seed {job.seed}  {job.workdir}")
     todo = [job for job in jobs if job.state != "finished"]
     seconds = estimate(jobs, todo) if todo else 0.0
-    print(f"{len(jobs)} runs, {len(todo)} of them to make: about {duration(seconds)}")
+    print(f"{len(jobs)} runs, {len(todo)} of them still to train: about {duration(seconds)}")
     return 0
 
 

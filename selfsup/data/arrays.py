@@ -38,7 +38,7 @@ def read_npz(name: str, path: Path, image_size: int) -> Dataset:
 
     Raises:
         InputError: the file is missing, damaged, has pickled objects (they are not unpickled), or arrays that
-            are no images or labels.
+            are not images or labels.
     """
     try:
         if path.exists() and not path.is_file():  # opening a pipe would block
@@ -167,7 +167,7 @@ def class_names(labels: Sequence[int], names: np.ndarray, source: str) -> tuple[
 
 
 def _note(arrays: dict[str, np.ndarray]) -> str:
-    """Returns the file's note as one printable line; "" if it has none or it is no text."""
+    """Returns the file's note as one printable line; "" if it has none or it is not text."""
     note = arrays.get("note")
     if note is None or note.dtype.kind != "U" or note.size != 1:
         return ""

@@ -175,7 +175,7 @@ def _check(
         more = ", ..." * (len(broken) > NAMED)
         raise InputError(
             f"{printable(root)} has {len(broken)} broken image{'s' * (len(broken) > 1)}: {', '.join(named)}"
-            f"{more}; repair or remove what is broken, or leave it out with --skip_broken"
+            f"{more}; repair or remove them, or skip them with --skip_broken"
         )
     empty = [f"no readable {split}ing image" for split, values in labels.items() if not values]
     if missing := sorted(set(range(len(layout.class_names))) - set(labels["train"])):

@@ -16,7 +16,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """The formats that are decoded, whatever the suffix of the file. Others, such as EPS, run programs."""
 
 VERSION = 1
-"""Raised by one whenever the same file gives other pixels than before, so that caches are remade."""
+"""Increment this whenever a file would decode to different pixels, so that caches are rebuilt."""
 
 CONVERSIONS = (
     "turned by EXIF orientation",

@@ -42,7 +42,7 @@ def one_label_each(labels: np.ndarray, count: int, where: str) -> np.ndarray:
         return labels
     if labels.ndim == 2:
         if kind in "US" or not (np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all()):
-            raise InputError(f"{where} {shape} is not one-hot: a row must have one 1 and otherwise 0")
+            raise InputError(f"{where} {shape} is not one-hot: each row must be all 0 except one 1")
         return labels.argmax(axis=1).astype(np.int64)
     if kind == "f" and not (np.abs(labels) < 2**53).all():  # also for NaN
         raise InputError(f"{where} has values that are infinite, too large or not a number")

@@ -41,7 +41,7 @@ def load_dataset(
     """
     if not name.strip():
         raise InputError(
-            f"dataset {name!r} is no name; expected a path, shapes, or the name of a TFDS dataset"
+            f"dataset {name!r} is not a name; expected a path, shapes, or the name of a TFDS dataset"
         )
     if name.startswith(PREFIX):
         from selfsup.data.tfds import read_tfds  # imports TensorFlow

@@ -90,7 +90,7 @@ class _Reader:
             raise InputError(f"dataset {name!r} has no 8-bit images named image; choose an image dataset")
         if label is not None and (label.shape != () or not np.issubdtype(label.np_dtype, np.integer)):
             raise InputError(
-                f"dataset {name!r} has other labels than one class per image; choose a classification dataset"
+                f"dataset {name!r} does not have one class per image; choose a classification dataset"
             )
         self._image, self._label = image, label
         self._sizes: set[tuple[int, int]] = set()
@@ -157,7 +157,7 @@ class _Reader:
                 copies = json.loads(listed.read_text())
                 count = sum(len(copies.get(split, ())) for split in self._read)
             except (ValueError, AttributeError, TypeError):
-                raise self._damaged(f"{JPEG_COPIES} is no list of indices by split") from None
+                raise self._damaged(f"{JPEG_COPIES} is not a list of indices by split") from None
             total = sum(self._builder.info.splits[split].num_examples for split in self._read)
             return f"{count:,} of {total:,} images are JPEG copies" if count else ""
         from tensorflow_datasets import decode

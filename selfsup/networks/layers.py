@@ -69,8 +69,8 @@ class Conv2D(keras.layers.Conv2D):
     a ResNet: at 4x4 pixels and 512 channels it takes four times as long as the forward pass. The gradient of
     a 1x1 kernel can be non-deterministic if the number of channels is not a multiple of 16. In both cases
     this layer computes the gradient as one matrix product for each kernel position; in the first case that
-    takes a sixth of the time. In all other cases it is Keras' layer, and so it is with a bias, an activation,
-    dilation, groups or other padding than "same".
+    takes a sixth of the time. In all other cases, and always with a bias, an activation, dilation, groups or
+    padding other than "same", it behaves exactly like Keras' layer.
     """
 
     def call(self, inputs: Any) -> Any:

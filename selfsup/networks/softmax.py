@@ -96,7 +96,7 @@ class OnlineProbe(keras.layers.Layer):
             InputError: there are no labels.
         """
         if labels is None:
-            raise InputError("labels are missing, which the online probe needs")
+            raise InputError("labels are missing; the online probe needs them")
         features = ops.cast(replicas.gather(ops.stop_gradient(ops.concatenate(views))), "float32")
         labels = ops.cast(replicas.gather(ops.concatenate([labels] * len(views))), "int32")
         known = ops.cast(labels >= 0, "float32")

@@ -23,7 +23,8 @@ class Dynamics(Moments):
     it has one layer), and alpha_p the learning rate of the predictor relative to that of the network.
 
     Values are NaN if they do not exist: for matrices that are no longer finite, for expectations in runs on
-    several devices, and, from `imbalance` on, if a rule sets W_p. Norms and traces follow from eigenvalues.
+    several devices, and for `imbalance` and the two grams if a rule sets W_p. Norms and traces
+    follow from eigenvalues.
 
     Attributes:
         step: completed training steps, int64 [R].

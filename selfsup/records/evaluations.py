@@ -87,7 +87,7 @@ class Evaluations:
 
     Args:
         path: the file; it need not exist.
-        run: title, fingerprint and seed of the run.
+        run: title, seed and weights of the run.
 
     Raises:
         InputError: the file exists but holds no evaluations.
@@ -103,7 +103,7 @@ class Evaluations:
             except (ValueError, TypeError, KeyError, OSError) as error:
                 reason = first_line(error)
                 raise InputError(
-                    f"{path} holds no evaluations ({reason}); move it away, or choose another --out"
+                    f"{path} is not an evaluation.json ({reason}); move it away, or choose another --out"
                 ) from None
 
     def _read(self, record: Any) -> None:

@@ -11,7 +11,7 @@ from selfsup.utils.files import replacing
 
 
 def is_due(epoch: Any, every: int, epochs: int) -> Any:
-    """Whether a run records after so many completed epochs: untrained, after epoch 1, every few, and last.
+    """Whether a run records after `epoch` completed epochs: untrained, after epoch 1, every few, and last.
 
     Args:
         epoch: completed epochs, an int or an array.

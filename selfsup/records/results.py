@@ -43,7 +43,7 @@ class Result:
         weights: SHA-256 of all variables after training, including the optimizer's: runs with the same value
             are bit-identical.
         commit: git commit of the code, with "-dirty" after local changes; None if unknown.
-        skipped: evaluations that were not made, and why, by name.
+        skipped: reasons for skipped evaluations, by name.
         swapped: descriptions of what replaced the paper's components, by the names in `run`: backbone,
             augmentation, loss, optimizer, init_from.
         schema: version of the format of the record.
@@ -95,7 +95,7 @@ def read_result(workdir: str | Path) -> Result | None:
     except (ValueError, TypeError, OSError) as error:
         reason = first_line(error)
         raise InputError(
-            f"{path} is not the result of a run ({reason}); move it away, or make it again"
+            f"{path} is not the result of a run ({reason}); move it away, then repeat the run"
         ) from None
 
 

@@ -102,21 +102,20 @@ def execute(
     workers: int = 1,
     stop: Callable[[BaseException], None] = lambda _: None,
 ) -> dict[Job, str]:
-    """Makes the runs that have not finished. A failure is recorded in the job's folder; the rest continue.
+    """Runs what has not finished. A failure is recorded in the job's folder; the rest continue.
 
     Args:
         jobs: the runs.
         runner: makes a run and returns None, or the reason why it failed. What it raises stops the grid.
-        workers: how many runs are made at a time, each in a thread.
-        stop: called with the exception that stops the grid, an interruption for example, before the runs
-            under way are waited for.
+        workers: how many runs are in progress at a time, each in a thread.
+        stop: called with the exception that stops the grid, such as an interruption; only then does this
+            function wait for the runs in progress.
 
     Returns:
         The jobs without an accuracy and the reasons, including those that diverged earlier.
     """
 
     stopped = threading.Event()
-
     reasons = {job: failure_of(job.workdir) for job in jobs}
 
     def make(job: Job) -> None:

@@ -29,7 +29,7 @@ class Processes:
         jobs: the runs.
         preset: preset of all runs.
         overrides: fields of `Config` set for all runs.
-        slots: shares of the machine; so many runs are made side by side.
+        slots: shares of the machine; as many runs are in progress at a time.
     """
 
     def __init__(

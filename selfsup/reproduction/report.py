@@ -153,7 +153,7 @@ class Report:
             yield (
                 f"These accuracies come from: {scale}. The published ones come from Tian et al. 2021: "
                 "ResNet-18 of width 64, 100 epochs, batch 128, images of 96x96 pixels that are not "
-                "normalised, and a probe of their own. Compare with them only runs of the preset stl10. "
+                "normalised, and a different probe. Only runs of the preset stl10 are comparable to them.  "
                 "The claims are about CIFAR-10; a verdict says what these runs show, and no more."
             )
         elif is_paper_scale(self.results):
@@ -161,7 +161,7 @@ class Report:
         else:
             yield "# NOT the paper's scale: a report of smaller or other runs"
             yield (
-                f"> **These accuracies are no reproduction of the published ones.** They come from: {scale}. "
+                f"> **These accuracies do not reproduce the published ones.** They come from: {scale}. "
                 "The published ones come from ResNet-18 of width 64, 100 epochs, batch 128, on CIFAR-10. "
                 "Do not compare them with the published values; compare the rows with each other. "
                 "A verdict says what these runs show at their scale, and no more."

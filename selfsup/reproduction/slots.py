@@ -1,4 +1,4 @@
-"""The shares of one machine that runs made side by side use."""
+"""The shares of one machine that parallel runs use."""
 
 import os
 import shutil

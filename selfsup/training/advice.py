@@ -55,7 +55,7 @@ def _flag(name: str, value: Any) -> str:
 _WITH_EMA: dict[str, dict[str, Any]] = {"simsiam": {"method": "byol", "ema": True}}
 """Methods whose counterpart with an EMA target has a name of its own."""
 _LARGE = 10
-"""Times the paper's value, from which on a weight decay or learning rate is the first suspect."""
+"""A weight decay or learning rate of at least this many times the paper's is the first suspect."""
 
 
 def remedies(config: Config) -> Iterator[Remedy]:

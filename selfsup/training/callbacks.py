@@ -102,7 +102,7 @@ class EpochLog(keras.callbacks.Callback):
         }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Restores what `state` returned, without the last evaluation of a run that was to be shorter."""
+        """Restores what `state` returned, without a final evaluation that is not due with more epochs."""
         rows = np.full((len(state["rows"]), len(LOG_FIELDS)), np.nan)
         rows[:, : state["rows"].shape[1]] = state["rows"]  # older checkpoints have fewer columns
         if len(rows) and not self.evaluated(int(rows[-1, 0])):
@@ -157,7 +157,7 @@ class EigenspaceLog(keras.callbacks.Callback):
         return self.recorded.arrays()
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Restores what `state` returned, without the last recording of a run that was to be shorter."""
+        """Restores what `state` returned, without a final recording that is not due with more epochs."""
         recorded = Eigenspaces(**state)
         due = is_due(recorded.epoch[-1], self.every, self.epochs)
         self._recorded = recorded if due else recorded[:-1]

@@ -72,7 +72,7 @@ class DynamicsLog(keras.callbacks.Callback):
         return self.recorded.arrays()
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Restores what `state` returned, without the last recording of a run that was to be shorter."""
+        """Restores what `state` returned, without a final recording that is not due with more epochs."""
         recorded = Dynamics(**state)
         epoch, rest = divmod(int(recorded.step[-1]), self.steps)
         due = recorded.step[-1] in self.marks or (rest == 0 and is_due(epoch, self.every, self.epochs))

@@ -18,10 +18,10 @@ from selfsup.records.moments import is_due
 TRAIN, TEST, VIEWED = (5000, 4), (2000, 2), (500, 40)
 """Images for k-NN and RankMe, test images for k-NN, and images for LiDAR and the views.
 
-Each is the largest number, and the part of the dataset that is not exceeded, so that small runs stay short.
+(N, D): at most N images, and at most 1 / D of the dataset, so that small runs stay short.
 """
 LEAST = 200
-"""Images that are always taken, if there are as many."""
+"""Smallest sample, unless the dataset has fewer images."""
 PAIRS = 5
 """Pairs of views of an image."""
 NEIGHBOURS = 20
@@ -49,7 +49,7 @@ class EarlyEvaluation(keras.callbacks.Callback):
         self.every, self.epochs, self.seed = every, epochs, seed
 
     def due(self, epoch: int) -> bool:
-        """Whether there is an evaluation after so many completed epochs."""
+        """Whether there is an evaluation after `epoch` completed epochs."""
         return self.every > 0 and bool(is_due(epoch, self.every, self.epochs))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:

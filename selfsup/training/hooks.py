@@ -38,7 +38,7 @@ class Timed(keras.callbacks.Callback):
 
 
 class RunCallbacks(keras.callbacks.CallbackList):
-    """Callbacks for which several calls of `fit` are one training.
+    """Callbacks that see several calls of `fit` as a single training run.
 
     `on_train_begin` and `on_train_end` are called once; `end()` calls the latter. The batches of an
     interrupted epoch keep their numbers.

@@ -41,7 +41,7 @@ class InitialWeights:
         checkpoint = checkpoints.latest(run, {}) if run.is_dir() else None
         if checkpoint is None:
             raise InputError(
-                f"init_from: there is no checkpoint in {run}; a run keeps its last one unless it has more "
+                f"init_from: there is no checkpoint in {run}; a run keeps its last one unless that has more "
                 "than 500 MB or --nokeep_checkpoint was given"
             )
         weights = [(n.split(" ", 1)[1], a) for n, a in checkpoint.arrays.items() if n.startswith("model/")]

@@ -96,7 +96,7 @@ def set_up(
 
     Raises:
         InputError: the checkpoints cannot be used, or tensorboard is not installed.
-        Collapsed: the run had collapsed before, and is to stop then.
+        Collapsed: the run had already collapsed, and `stop_on_collapse` is true.
     """
     steps = data.training_images // config.batch_size
     identity = identity_of(config, data, components)
@@ -192,7 +192,7 @@ def pretrain(config: Config, setup: Setup, data: Dataset, context: Context) -> P
 
     Raises:
         Interrupted: a signal stopped the run; its state is saved.
-        Collapsed: the run has collapsed and is to stop then; its state is saved.
+        Collapsed: the run has collapsed, and `stop_on_collapse` is true; its state is saved.
     """
     model, callbacks, steps = setup.model, setup.callbacks, setup.steps_per_epoch
 

@@ -20,8 +20,8 @@ class Pace:
     Attributes:
         done: completed steps of the run, including those before an interruption.
         before: those before an interruption.
-        steps_per_second: the rate; 0 until two executions have ended. After an interruption, the rate before
-            it until then.
+        steps_per_second: the rate; until two executions have ended, 0 or, in a resumed run, the rate before
+            the interruption.
         measured: whether two executions have ended in this process.
     """
 

@@ -64,12 +64,13 @@ def run(
 ) -> Result:
     """Pre-trains a siamese network, probes it and records the result.
 
-    An interrupted run resumes from its last checkpoint; of a finished run the result is only read. From the
-    checkpoint of a finished run, more epochs continue it, to the same bits as if it had never been shorter,
-    and with other `probe_epochs` or `probe_untrained` only the evaluation is repeated.
+    An interrupted run resumes from its last checkpoint; of a finished run, only the result is read. If its
+    checkpoint was kept, more epochs continue it, bit-identical to a run that was longer from the start; if
+    only `probe_epochs` or `probe_untrained` differ, only the evaluation is repeated.
 
     The run writes config.json, log.csv, timing.csv, eigenspace.npz, dynamics.npz, encoder.keras, figures and,
-    last, result.json to `workdir`. During training and after a divergence the folder also holds checkpoints.
+    last, result.json to `workdir`. The folder also holds checkpoints; after training, only the last one, if
+    `keep_checkpoint` is true.
 
     Args:
         config: the settings of the run.

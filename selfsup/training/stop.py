@@ -1,4 +1,4 @@
-"""The end of a run that has collapsed, if its user asks for that."""
+"""Stops a run that has collapsed, if the user asks for it."""
 
 from typing import Any
 

@@ -17,7 +17,7 @@ else:
     import fcntl
 
 _LOCKED_BYTE = 2**30
-"""On Windows one byte is locked, far behind what the file contains, which others may then read."""
+"""On Windows one byte far beyond the end of the file is locked, so that others may read its content."""
 _TEMPORARY = re.compile(r"\.[0-9a-f]{8}~.+")
 
 
@@ -36,7 +36,7 @@ def user_path(flag: str, text: str) -> Path:
         True
     """
     if not text.strip():
-        raise InputError(f"{flag} is empty; name a path, or leave the flag out")
+        raise InputError(f"{flag} is empty; name a path, or leave it out")
     try:
         path = Path(text).expanduser()
         path.exists()
@@ -108,8 +108,8 @@ def or_warning(what: str) -> Iterator[None]:
 def locked(path: Path, wait: bool) -> Iterator[IO[str]]:
     """Holds the lock of a file and yields the file, open for reading and appending.
 
-    The file is created if needed. Who holds the lock may delete the file. File systems without locks get no
-    lock but a warning on stderr.
+    The file is created if needed. The holder of the lock may delete it. On a file system without locks,
+    nothing is locked, and a warning is printed to stderr.
 
     Args:
         path: the file.

@@ -25,10 +25,10 @@ def output_file(flag: str, text: str, suffixes: tuple[str, ...] = ()) -> Path:
         >>> output_file("out", "features.txt", (".npz", ".csv"))
         Traceback (most recent call last):
             ...
-        selfsup.utils.errors.InputError: out must be a .npz or .csv file, not 'features.txt'
+        selfsup.utils.errors.InputError: out must end in .npz or .csv, not 'features.txt'
     """
     if suffixes and text.strip() and Path(text).suffix.lower() not in suffixes:
-        raise InputError(f"{flag} must be a {' or '.join(suffixes)} file, not {text!r}")
+        raise InputError(f"{flag} must end in {' or '.join(suffixes)}, not {text!r}")
     path = _real(flag, text)
     if path.is_dir():
         raise InputError(f"{flag} {path} is a folder; name a file in it")

@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Tolerant:
-    """A text stream that drops what cannot be written; all else is as with the stream that it wraps.
+    """A text stream that drops what cannot be written; otherwise it behaves like the stream that it wraps.
 
     Characters that the stream's encoding lacks become "?".
 

@@ -75,10 +75,10 @@ def predict(
         constants: see `Constants.from_config`.
         loss: "cosine", or "euclidean" as in the paper.
         restart: whether each recording is predicted from the one before it, with its p, s, sigma^2 and tau,
-            rather than all from the first one. Then errors do not add up, and sigma^2 is never old.
+            rather than all from the first one. Errors then do not accumulate, and sigma^2 is up to date.
 
     Raises:
-        InputError: fewer than two recordings, or no mode stands out of the noise.
+        InputError: fewer than two recordings, or no mode is above the noise floor.
 
     Example:
         >>> z = np.diag([2.0, 1.0, 0.5, 0.1])
@@ -94,7 +94,7 @@ def predict(
     modes = leading_modes(recorded.predictor[0])
     modes = modes[(recorded.shared[:, modes] > 0).all(axis=0)]
     if not len(modes):
-        raise InputError("a prediction needs a mode that stands out of the noise")
+        raise InputError("a prediction needs a mode above the noise floor")
     p, s, variance, gain = (
         np.asarray(values[:, modes], np.float64)
         for values in (recorded.predictor, recorded.shared, recorded.variance, recorded.gain)
@@ -153,7 +153,7 @@ def assumptions(recorded: Dynamics) -> Assumptions:
         recorded: the recordings that were passed to `predict`.
 
     Raises:
-        InputError: there is no recording, or no mode stands out of the noise.
+        InputError: there is no recording, or no mode is above the noise floor.
 
     Example:
         >>> z = np.diag([0.1, 0.1, 1.0, 1.0])
@@ -167,7 +167,7 @@ def assumptions(recorded: Dynamics) -> Assumptions:
         raise InputError("there is no recording to measure")
     modes = leading_modes(recorded.predictor[0])
     if not len(modes):
-        raise InputError("no mode stands out of the noise")
+        raise InputError("no mode is above the noise floor")
     p, variance, shared, gain = (
         np.asarray(values[:, modes], np.float64)
         for values in (recorded.predictor, recorded.variance, recorded.shared, recorded.gain)
