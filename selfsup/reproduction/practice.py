@@ -50,8 +50,8 @@ in z*), and lengths are those of the mean: *loss by the means* is the loss that 
 of the last epoch. If it is far higher, sigma^2 is largely a variation of lengths, which the cosine does
 not see."""
 
-S = {"eigenvalues": "of F", "shared": "shared by the views", "centred": "of F without the mean of z"}
-"""What p is drawn over, by the name in `theory.power_laws`."""
+SPECTRA = {"eigenvalues": "of F", "shared": "shared by the views", "centred": "of F without the mean of z"}
+"""The values that p is fitted over, by their names in `theory.power_laws`."""
 FORMS = ("cosine", "restarted", "Euclidean")
 ASSUMED = (
     "commutator", "spread of F", "spread of W W^T", "growth of s", "growth of W W^T", "sigma^2",
@@ -147,7 +147,7 @@ def blocks(runs: Mapping[str, Practice], figure: Callable[[str, str, Figure], st
         (
             (name, title, *_slopes(run.trained, over))
             for name, run in runs.items()
-            for over, title in S.items()
+            for over, title in SPECTRA.items()
             if over != "centred" or np.isfinite(run.recorded.centred).any()
         ),
     )

@@ -104,10 +104,8 @@ class Processes:
         del self._running[job]
         if process.returncode < 0:
             return f"ended by {signal.Signals(-process.returncode).name}"
-        if process.returncode in (
-            0,
-            STATUS_DIVERGED,
-        ):  # else a result is an earlier run's
+        # With another exit status, a result in the folder is that of an earlier run.
+        if process.returncode in (0, STATUS_DIVERGED):
             return grid.failure_of(job.workdir)
         return f"{last.removeprefix('error: ')} (exit status {process.returncode}, see {job.workdir / LOG})"
 

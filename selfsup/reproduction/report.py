@@ -153,7 +153,7 @@ class Report:
             yield (
                 f"These accuracies come from: {scale}. The published ones come from Tian et al. 2021: "
                 "ResNet-18 of width 64, 100 epochs, batch 128, images of 96x96 pixels that are not "
-                "normalised, and a different probe. Only runs of the preset stl10 are comparable to them.  "
+                "normalised, and a different probe. Only runs of the preset stl10 are comparable to them. "
                 "The claims are about CIFAR-10; a verdict says what these runs show, and no more."
             )
         elif is_paper_scale(self.results):
