@@ -303,7 +303,7 @@ def test_broken_files_are_all_named_or_left_out(tmp_path, cached):
     text = str(error.value)
     assert text.startswith(f"{root} has 3 broken images: train/ant/0.png (")
     assert "test/ant/pipe.png (not a regular file)" in text
-    assert text.endswith("leave it out with --skip_broken")
+    assert text.endswith("skip them with --skip_broken")
     data = read(root, cache_dir=cache_dir, skip_broken=True)
     assert classes(data) == [{"ant": 1, "bee": 2}, {"ant": 2, "bee": 1}]
     assert data.note == "3 broken images left out"

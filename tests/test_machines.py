@@ -116,7 +116,7 @@ def test_invalid_machines_get_one_line(monkeypatch):
         with pytest.raises(InputError, match="coordinator must be HOST:PORT"):
             Machines.connect("1/2")
         return
-    with pytest.raises(InputError, match="several machines need JAX"):
+    with pytest.raises(InputError, match="several machines needs JAX"):
         Machines.connect("1/2", "node1:29500")
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": {"worker": ["a:1", "b:1"]}}))
     with pytest.raises(InputError, match="without TF_CONFIG"):
