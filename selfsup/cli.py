@@ -37,6 +37,7 @@ class CommandLine:
         own: the command's flags that are not fields of `Config`, with their defaults, by name.
         fields: names of the fields of `Config` that are flags. If `method` is among them, so are the rule
             options that are not fields.
+        positional: whether the command also takes arguments that are not flags.
 
     Example:
         >>> CommandLine("", {"out": (Option("a file"), "x.npz")}).parse(["command", "--epochs=3"])
@@ -44,13 +45,18 @@ class CommandLine:
     """
 
     def __init__(
-        self, about: str, own: dict[str, tuple[Option, Any]], fields: Iterable[str] = FIELDS
+        self,
+        about: str,
+        own: dict[str, tuple[Option, Any]],
+        fields: Iterable[str] = FIELDS,
+        positional: bool = False,
     ) -> None:
-        self.about = about
+        self.about, self.positional = about, positional
         self.own = own
         self.fields = {name: OPTIONS[name] for name in fields}
         self.rule_options = _rule_options() if "method" in self.fields else {}
         self.flags = flags.FlagValues()
+        self.flags.set_gnu_getopt(positional)  # flags may follow arguments
         for name, (option, default) in own.items():
             _DEFINE[option.type](name, default, option.help, flag_values=self.flags)
         for name, option in {**self.fields, **self.rule_options}.items():
@@ -60,16 +66,17 @@ class CommandLine:
         """Parses the program name and arguments in `argv`.
 
         Returns:
-            The values of the command's own flags, and the fields of `Config` that were given, by name.
+            The values of the command's own flags, and the fields of `Config` that were given, by name. The
+            arguments that are not flags are among the former, as `arguments`.
 
         Raises:
-            InputError: a flag is unknown, a value is invalid, or an argument is not a flag.
+            InputError: a flag is unknown, a value is invalid, or an argument is not a flag but must be.
         """
         try:
             stray = self.flags(list(argv))[1:]
         except flags.Error as error:
             raise InputError(" ".join(str(error).split())) from None
-        if stray:
+        if stray and not self.positional:
             raise InputError(f"unexpected argument {stray[0]!r}; flags are written --name=value")
         values = {name: self.flags[name].value for name in self.own}
         for name, (option, _) in self.own.items():
@@ -79,6 +86,8 @@ class CommandLine:
             {name: self.flags[name].value for name in names if self.flags[name].present}
             for names in (self.fields, self.rule_options)
         )
+        if self.positional:
+            values["arguments"] = stray
         return values, {**fields, "rule_options": options} if options else fields
 
     def help(self) -> str:

@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -130,8 +129,7 @@ class Bench:
             features = (train[chosen], self.y_train[chosen], test, self.y_test)
             epochs = probe.probe_epochs(*features, recipe, seed)
             if len(keys) == 1:
-                (last,) = deque(epochs, maxlen=1)
-                return [last()]
+                return [probe.last_accuracy(epochs)]
             accuracies = [accuracy() for accuracy in epochs]
             return [accuracies[-1], max(accuracies)]
 

@@ -113,7 +113,12 @@ def linear_probe(
         100.0
     """
     recipe = Recipe(epochs, batch_size=batch_size)
-    (last,) = deque(probe_epochs(x_train, y_train, x_test, y_test, recipe, seed), maxlen=1)
+    return last_accuracy(probe_epochs(x_train, y_train, x_test, y_test, recipe, seed))
+
+
+def last_accuracy(epochs: Iterator[Callable[[], float]]) -> float:
+    """Returns the accuracy after the last epoch of `probe_epochs`, without those of the epochs before."""
+    (last,) = deque(epochs, maxlen=1)
     return last()
 
 

@@ -16,13 +16,13 @@ and eigenspaces with a slider over the epochs. It opens from disk, without a net
 OWN = {"out": (Option("the .html file to write", str), "comparison.html")}
 
 
-def execute(values: dict[str, Any], workdirs: Sequence[str]) -> int:
+def execute(values: dict[str, Any], _: dict[str, Any]) -> int:
     """Executes the command with its own flags and the folders of runs; returns the exit status."""
     from selfsup.analysis.comparison import read_runs, write_comparison
     from selfsup.analysis.plots import PALETTE
 
     out = output_file("out", values["out"], (".html", ".htm"))
-    runs = read_runs(workdirs)
+    runs = read_runs(values["arguments"])
     with writing("out", out):
         write_comparison(out, runs, PALETTE)
     print(f"{out}: {len(runs)} runs; open it in a browser")
@@ -31,13 +31,4 @@ def execute(values: dict[str, Any], workdirs: Sequence[str]) -> int:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line `argv`, program name first, and returns its exit status."""
-    arguments = list(argv[1:])
-    for flag in ("--out", "-out"):
-        if flag in arguments[:-1]:  # its value follows and is no run
-            place = arguments.index(flag)
-            arguments[place : place + 2] = ["=".join(arguments[place : place + 2])]
-    workdirs = [text for text in arguments if not text.startswith("-")]
-    flags = [text for text in arguments if text.startswith("-")]
-    return cli.main(
-        cli.CommandLine(ABOUT, OWN, fields=()), lambda values, _: execute(values, workdirs), [argv[0], *flags]
-    )
+    return cli.main(cli.CommandLine(ABOUT, OWN, fields=(), positional=True), execute, argv)

@@ -228,10 +228,10 @@ class Report:
         )
 
     def _spectra(self) -> str:
-        grids = {
-            folder.resolve().name: spectra.courses(collect(folder)) for folder in (self.out, *self.beside)
-        }
-        return self._figure("spectra", spectra.TITLE, spectra.figure(grids))
+        own = [run for runs in self.runs.values() for run in runs]
+        grids = {self.out: own} | {folder: collect(folder) for folder in self.beside}
+        found = {folder.resolve().name: spectra.courses(runs) for folder, runs in grids.items()}
+        return self._figure("spectra", spectra.TITLE, spectra.figure(found))
 
     def _figure(self, name: str, title: str, figure: plots.Figure) -> str:
         plots.save(figure, self.out / FIGURES / name, ("png", "svg"))

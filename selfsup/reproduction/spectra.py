@@ -70,10 +70,13 @@ def course(recorded: Eigenspaces) -> Course:
 
 
 def courses(runs: Iterable[Run]) -> dict[str, list[Course]]:
-    """Returns the summaries of the finished runs of a grid by experiment, in the order of their seeds."""
+    """Returns the summaries of the finished runs of a grid, by experiment, in the order of their seeds.
+
+    Experiments without a published recording are left out.
+    """
     found: dict[str, list[Course]] = {}
     for run in runs:
-        if run.result is not None:
+        if run.result is not None and run.experiment in published():
             found.setdefault(run.experiment, []).append(course(read_eigenspaces(run.workdir)))
     return found
 
