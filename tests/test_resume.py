@@ -1,6 +1,7 @@
 """A run that is stopped and started again ends as one that was not, to the last bit."""
 
 import dataclasses
+import threading
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -111,6 +112,30 @@ def test_checkpoints_of_other_code_are_refused(tiny_npz, tmp_path, shallow):
     with pytest.raises(InputError, match="other variables"):
         train.run(config, tmp_path)
     assert train.run(config, tmp_path, overwrite=True).accuracy["linear"] > 0
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(tiny_npz, tmp_path, shallow, monkeypatch):
+    train.run(config_of(tiny_npz, epochs=1), tmp_path / "one")
+    (path,) = checkpoints.found(tmp_path / "one")
+    save, trained, saved = checkpoints.save, threading.Event(), []
+
+    def slow(workdir, identity, checkpoint):
+        assert trained.wait(timeout=60)
+        saved.append(checkpoint)
+        save(workdir, identity, checkpoint)
+
+    class Training(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if int(self.model.steps) > 12:
+                trained.set()
+
+    monkeypatch.setattr(checkpoints, "save", slow)
+    train.run(config_of(tiny_npz, epochs=2), tmp_path / "two", callbacks=[Training()])
+    assert [checkpoint.steps for checkpoint in saved] == [12, 24]
+    expected = checkpoints.read(path, {}).arrays
+    for name in (name for name in expected if name.startswith("model/")):
+        np.testing.assert_array_equal(saved[0].arrays[name], expected[name])
+    assert checkpoints.found(tmp_path / "two")[0].stem.endswith("24")
 
 
 class Counting(keras.callbacks.Callback):

@@ -4,6 +4,7 @@ import hashlib
 import math
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -67,6 +68,8 @@ class Checkpointer(keras.callbacks.Callback):
     finite, training ends without another checkpoint. In the list of callbacks, it must come after all whose
     state it saves.
 
+    Training waits only until the state is copied; a thread writes the file. `close` waits for the last one.
+
     Args:
         workdir, identity: folder and identity of the run.
         stateful: other objects whose state is saved, by name.
@@ -93,6 +96,13 @@ class Checkpointer(keras.callbacks.Callback):
         self.diverged = False
         self._last = time.perf_counter()
         self._metrics: list[np.ndarray] = []
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+
+    def close(self) -> None:
+        """Waits until the last checkpoint is written. None can be saved afterwards."""
+        self._thread.shutdown()
+        self._wait()
 
     def restore(self, model: SiameseModel, checkpoint: Checkpoint) -> None:
         """Restores the model and the other objects; metrics follow when the epoch begins.
@@ -163,7 +173,7 @@ class Checkpointer(keras.callbacks.Callback):
         for name, group in ((_METRICS, metrics), (_PROBE, _probe_state(self.model))):
             state[name] = {f"{i:03d}": v for i, v in enumerate(group)}
         arrays = {
-            f"{owner}/{name}": ops.convert_to_numpy(variable)
+            f"{owner}/{name}": np.array(ops.convert_to_numpy(variable))  # a copy: the next step may reuse it
             for owner, group in state.items()
             for name, variable in group.items()
         }
@@ -173,6 +183,14 @@ class Checkpointer(keras.callbacks.Callback):
         for name, owner in self.stateful.items():
             arrays |= {f"{name}/{key}": value for key, value in owner.state().items()}
         steps = int(ops.convert_to_numpy(self.model.steps))
-        with or_warning(f"the checkpoint of step {steps}"):
-            checkpoints.save(self.workdir, self.identity, Checkpoint(steps, arrays))
+        self._wait()
+        self._writing = self._thread.submit(self._write, Checkpoint(steps, arrays))
         self._last = time.perf_counter()
+
+    def _write(self, checkpoint: Checkpoint) -> None:
+        with or_warning(f"the checkpoint of step {checkpoint.steps}"):
+            checkpoints.save(self.workdir, self.identity, checkpoint)
+
+    def _wait(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
