@@ -64,11 +64,10 @@ class Checkpointer(keras.callbacks.Callback):
     """Saves checkpoints, and stops the run after a signal or a divergence.
 
     It saves a checkpoint at the end of every epoch, every few minutes, and after a signal; then it also
-    raises `Interrupted`. If the loss (checked after every execution of a few steps) or a variable is not
-    finite, training ends without another checkpoint. In the list of callbacks, it must come after all whose
-    state it saves.
-
-    Training waits only until the state is copied; a thread writes the file. `close` waits for the last one.
+    raises `Interrupted`. Training waits only until the state is copied on the device; a thread writes the
+    file, and `close` waits for the last one. If the loss (checked after every execution of a few steps) or a
+    variable in the copy is not finite, training ends without another checkpoint. In the list of callbacks, it
+    must come after all whose state it saves.
 
     Args:
         workdir, identity: folder and identity of the run.
@@ -97,7 +96,7 @@ class Checkpointer(keras.callbacks.Callback):
         self._last = time.perf_counter()
         self._metrics: list[np.ndarray] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._writing: Future[None] | None = None
+        self._writing: Future[bool] | None = None
 
     def close(self) -> None:
         """Waits until the last checkpoint is written. None can be saved afterwards."""
@@ -172,25 +171,32 @@ class Checkpointer(keras.callbacks.Callback):
         state = {_MODEL: variables(self.model)}
         for name, group in ((_METRICS, metrics), (_PROBE, _probe_state(self.model))):
             state[name] = {f"{i:03d}": v for i, v in enumerate(group)}
-        arrays = {
-            f"{owner}/{name}": np.array(ops.convert_to_numpy(variable))  # a copy: the next step may reuse it
+        copies = {
+            f"{owner}/{name}": ops.copy(variable)  # on the device; the next step reuses the original
             for owner, group in state.items()
             for name, variable in group.items()
         }
-        if not all(np.isfinite(array).all() for array in arrays.values()):
-            self._diverge()
-            return
-        for name, owner in self.stateful.items():
-            arrays |= {f"{name}/{key}": value for key, value in owner.state().items()}
+        others = {
+            f"{name}/{key}": np.array(value)
+            for name, owner in self.stateful.items()
+            for key, value in owner.state().items()
+        }
         steps = int(ops.convert_to_numpy(self.model.steps))
         self._wait()
-        self._writing = self._thread.submit(self._write, Checkpoint(steps, arrays))
+        if not self.diverged:
+            self._writing = self._thread.submit(self._write, steps, copies, others)
         self._last = time.perf_counter()
 
-    def _write(self, checkpoint: Checkpoint) -> None:
-        with or_warning(f"the checkpoint of step {checkpoint.steps}"):
-            checkpoints.save(self.workdir, self.identity, checkpoint)
+    def _write(self, steps: int, copies: Mapping[str, Any], others: Mapping[str, np.ndarray]) -> bool:
+        """Writes a checkpoint unless a variable is not finite; returns whether all are."""
+        arrays = {name: ops.convert_to_numpy(value) for name, value in copies.items()}
+        if not all(np.isfinite(array).all() for array in arrays.values()):
+            return False
+        with or_warning(f"the checkpoint of step {steps}"):
+            checkpoints.save(self.workdir, self.identity, Checkpoint(steps, {**arrays, **others}))
+        return True
 
     def _wait(self) -> None:
-        if self._writing is not None:
-            self._writing.result()
+        """Waits for the thread. Training ends if it found a variable that is not finite."""
+        if self._writing is not None and not self._writing.result():
+            self._diverge()
