@@ -9,6 +9,9 @@ from matplotlib.figure import Figure
 from selfsup.analysis.plots import PALETTE, STYLE
 from selfsup.reproduction.tables import Cell
 
+LEAST_SPAN = 10.0
+"""Points that an axis of accuracies shows at least, so that small differences look small."""
+
 
 def accuracy_bars(groups: Mapping[str, Sequence[Cell]], bars: Sequence[str]) -> Figure:
     """The paper's Figure 5: a group of bars per method, with its published values as open circles.
@@ -61,6 +64,9 @@ def accuracy_dots(cells: Sequence[Cell]) -> Figure:
         ax.errorbar(ours, y, xerr=errors, fmt="o", color=PALETTE[0], capsize=3, label="ours", zorder=3)
         ax.set_yticks(y, [cell.name for cell in cells])
         ax.set_ylim(-0.7, len(cells) - 0.3)
+        low, high = ax.get_xlim()
+        widen = max(0.0, LEAST_SPAN - (high - low)) / 2
+        ax.set_xlim(low - widen, high + widen)
         ax.set_xlabel("test accuracy, %")
         figure.legend(loc="outside upper center", ncols=3)
     return figure
