@@ -1,4 +1,4 @@
-"""Writes the features of pictures; the same as `selfsup embed`, without installing selfsup."""
+"""Writes the features of images; the same as `selfsup embed`, without installing selfsup."""
 
 import sys
 from pathlib import Path

@@ -11,7 +11,7 @@ COMMANDS = {
     "reproduce": "run the experiments behind the paper's tables and figures, then write the report",
     "evaluate": "evaluate a run by probe, k-NN and fine-tuning on some or all of the labels",
     "compare": "write a page that compares runs side by side",
-    "embed": "write the features of pictures, their neighbours, and a page with a map",
+    "embed": "write the features of images, their neighbours, and a page with a map",
     "export": "write the encoder of a run as a Keras, SavedModel, ONNX or TFLite file",
     "export_npz": "write a dataset as an .npz file",
 }

@@ -58,12 +58,12 @@ def call(*arguments):
 
 
 def test_features_names_labels_and_neighbours_of_a_folder(run, photos, tmp_path, capsys):
-    (photos / "red" / "notes.txt").write_text("no picture")
+    (photos / "red" / "notes.txt").write_text("no image")
     out = tmp_path / "features.npz"
     assert call(f"--run={run}", f"--images={photos}", f"--out={out}", "--neighbours=3") == 0
     said = capsys.readouterr()
     assert said.err == ""
-    for words in ("12 pictures in", "1 other file skipped", "3 neighbours each", str(out)):
+    for words in ("12 images in", "1 other file skipped", "3 neighbours each", str(out)):
         assert words in said.out
     assert "held out" not in said.out
     with np.load(out) as file:
@@ -188,7 +188,7 @@ def test_broken_files(run, photos, tmp_path, capsys):
     assert "none of the 12 files" in capsys.readouterr().err
 
 
-def test_only_some_pictures_are_in_memory(run, monkeypatch):
+def test_only_some_images_are_in_memory(run, monkeypatch):
     alive, most = set(), []
 
     class Tracked(np.ndarray):
@@ -222,7 +222,7 @@ def test_page(run, tmp_path, rng, monkeypatch):
     text = (tmp_path / "map.html").read_text("utf-8")
     assert "<h1>Features of " in text
     assert "a &lt;b&gt;" in text
-    assert "13 pictures" in text
+    assert "13 images" in text
     assert text.count("</script>") == 2
     assert not re.findall(r"https?://|src=\"(?!data:)|@import|url\(", text), "it must need no network"
     data = data_of(tmp_path / "map.html")
@@ -243,7 +243,7 @@ def test_page(run, tmp_path, rng, monkeypatch):
     assert np.abs(np.asarray(thumbnail)[0, 0] - original).max() <= 6
     monkeypatch.setattr(page, "LARGEST", 10)
     assert call(*arguments, f"--page={tmp_path / 'map.html'}") == 0
-    assert "10 of 13 pictures, chosen at random" in (tmp_path / "map.html").read_text("utf-8")
+    assert "10 of 13 images, chosen at random" in (tmp_path / "map.html").read_text("utf-8")
     assert set(data_of(tmp_path / "map.html")["names"]) < set(names)
 
 
@@ -325,7 +325,7 @@ BAD = {
     "out is empty": (["--run={r}", "--images={t}/photos", "--out="], "out is empty"),
     "page": (["--run={r}", "--images={t}/photos", "--out={t}/x.npz", "--page={t}/x.pdf"], "page must end in"),
     "neighbours": (["--run={r}", "--images={t}/photos", "--neighbours=0"], "neighbours must be"),
-    "one picture": (["--run={r}", "--images={t}/one", "--out={t}/x.npz", "--neighbours=2"], "at least two"),
+    "one image": (["--run={r}", "--images={t}/one", "--out={t}/x.npz", "--neighbours=2"], "at least two"),
     "grey array": (["--run={r}", "--images={t}/flat.npy", "--out={t}/x.npz"], "must be images"),
 }
 

@@ -1,4 +1,4 @@
-"""The features of many pictures: computed as a stream, with their neighbours, written as .npz or .csv."""
+"""The features of many images: computed as a stream, with their neighbours, written as .npz or .csv."""
 
 import csv
 from collections.abc import Callable
@@ -18,20 +18,20 @@ from selfsup.utils.errors import InputError
 from selfsup.utils.files import replacing
 
 CHUNK = 256
-"""Pictures that are decoded at a time."""
+"""Images that are decoded at a time."""
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """Features of N pictures.
+    """Features of N images.
 
     Attributes:
         features: float32 [N, D].
-        names: names of the pictures, see `Source`.
-        places: places of the pictures in their source, int64 [N]: broken ones are left out.
+        names: names of the images, see `Source`.
+        places: places of the images in their source, int64 [N]: broken ones are left out.
         labels: classes, int64 [N], -1 for none; None without labels.
         class_names: names of the classes; () without labels.
-        neighbours: rows of the nearest pictures, int64 [N, K], nearest first; None if not computed.
+        neighbours: rows of the nearest images, int64 [N, K], nearest first; None if not computed.
         cosines: cosines to them, float32 [N, K].
     """
 
@@ -47,7 +47,7 @@ class Embedding:
         return len(self.names)
 
     def with_neighbours(self, count: int) -> "Embedding":
-        """Adds the `count` nearest neighbours of each picture by cosine, or all others if there are fewer.
+        """Adds the `count` nearest neighbours of each image by cosine, or all others if there are fewer.
 
         Example:
             >>> features = np.array([[1, 0], [0, 1], [1, 0.1]], np.float32)
@@ -76,7 +76,7 @@ class Embedding:
             np.savez(file, **arrays)
 
     def _rows(self) -> Any:
-        """Yields the header and one row per picture. Numbers have the digits that float32 needs."""
+        """Yields the header and one row per image. Numbers have the digits that float32 needs."""
         count = 0 if self.neighbours is None else self.neighbours.shape[1]
         yield [
             "name",
@@ -120,13 +120,13 @@ def embed_source(
     skip_broken: bool = False,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Embedding:
-    """Computes the features of all pictures. Only a few chunks of them are in memory at a time.
+    """Computes the features of all images. Only a few chunks of them are in memory at a time.
 
     Args:
         encoder: the encoder.
-        source: the pictures.
+        source: the images.
         skip_broken: whether to leave out files that cannot be decoded, instead of raising an error.
-        progress: called with the number of pictures done so far.
+        progress: called with the number of images done so far.
 
     Raises:
         InputError: a file cannot be decoded, or none can.

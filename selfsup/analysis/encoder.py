@@ -100,8 +100,8 @@ class Encoder:
         """
         size = self.image_size
         limit = max(8, 2 ** int(np.log2(_PIXELS / size**2)))
-        pictures, single = batches(images, size, min(_BATCH, limit))
-        features = np.concatenate([self._predict(batch) for batch in pictures])
+        chunks, single = batches(images, size, min(_BATCH, limit))
+        features = np.concatenate([self._predict(batch) for batch in chunks])
         return features[0] if single else features
 
     def _predict(self, batch: np.ndarray) -> np.ndarray:

@@ -3,10 +3,10 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
 const count = data.names.length;
 const canvas = $("map"), pen = canvas.getContext("2d"), stage = $("stage"), tip = $("tip");
-const state = { map: Object.keys(data.maps)[0], pictures: count <= 400, only: null, chosen: -1, hovered: -1 };
+const state = { map: Object.keys(data.maps)[0], thumbnails: count <= 400, only: null, chosen: -1, hovered: -1 };
 const view = { scale: 1, x: 0, y: 0 };
 const images = new Array(count);
-let nearest = new Set(); // neighbours of the chosen picture
+let nearest = new Set(); // neighbours of the chosen image
 const spans = {};
 for (const [name, points] of Object.entries(data.maps)) {
   spans[name] = [0, 1].map((axis) => Math.max(1e-3, 2 * Math.max(...points.map((p) => Math.abs(p[axis] - 0.5)))));
@@ -43,7 +43,7 @@ function place(i) {
   return [width / 2 + ((x - 0.5) * perX + view.x) * view.scale, height / 2 - ((y - 0.5) * perY - view.y) * view.scale];
 }
 
-function picture(i) {
+function thumbnail(i) {
   if (!images[i]) {
     images[i] = new Image();
     images[i].onload = refresh;
@@ -61,12 +61,12 @@ function drawOne(i, faint) {
   if (x < -60 || y < -60 || x > canvas.clientWidth + 60 || y > canvas.clientHeight + 60) return;
   pen.globalAlpha = faint ? 0.12 : 1;
   const l = label(i), strong = i === state.chosen || i === state.hovered, near = nearest.has(i);
-  const ready = state.pictures && picture(i).complete && picture(i).naturalWidth;
+  const ready = state.thumbnails && thumbnail(i).complete && thumbnail(i).naturalWidth;
   if (ready) {
     const side = thumbnailSide() * (strong ? 1.35 : 1), edge = data.labels ? 2 : 1;
     pen.fillStyle = strong ? "#111" : data.labels ? colour(l) : "#fff";
     pen.fillRect(x - side / 2 - edge, y - side / 2 - edge, side + 2 * edge, side + 2 * edge);
-    pen.drawImage(picture(i), x - side / 2, y - side / 2, side, side);
+    pen.drawImage(thumbnail(i), x - side / 2, y - side / 2, side, side);
   } else {
     shape(pen, l, x, y, (count > 800 ? 3.4 : 4.6) * Math.min(2, Math.pow(view.scale, 0.3)) * (strong ? 1.9 : near ? 1.35 : 1));
     pen.fillStyle = colour(l);
@@ -110,7 +110,7 @@ function refresh() {
 
 function below(event) {
   const box = canvas.getBoundingClientRect(), px = event.clientX - box.left, py = event.clientY - box.top;
-  let best = -1, least = Math.pow(state.pictures ? Math.max(14, thumbnailSide() / 1.4) : 14, 2);
+  let best = -1, least = Math.pow(state.thumbnails ? Math.max(14, thumbnailSide() / 1.4) : 14, 2);
   for (let i = 0; i < count; i++) {
     if (!shown(i)) continue;
     const [x, y] = place(i), d = (x - px) * (x - px) + (y - py) * (y - py);
@@ -188,8 +188,8 @@ function choices(element, options, isOn, pick) {
 }
 
 choices($("maps"), Object.keys(data.maps), (name) => state.map === name, (name) => { state.map = name; });
-choices($("styles"), ["dots", "pictures"], (name) => state.pictures === (name === "pictures"),
-  (name) => { state.pictures = name === "pictures"; });
+choices($("styles"), ["dots", "images"], (name) => state.thumbnails === (name === "images"),
+  (name) => { state.thumbnails = name === "images"; });
 
 if (data.labels) {
   const buttons = data.classes.map((name, l) => {

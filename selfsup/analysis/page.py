@@ -1,4 +1,4 @@
-"""An HTML page with a map of features and the nearest neighbours of each picture."""
+"""An HTML page with a map of features and the nearest neighbours of each image."""
 
 import base64
 import html
@@ -21,9 +21,9 @@ from selfsup.data.images import quiet_pillow
 from selfsup.utils.files import replacing
 
 LARGEST = 2000
-"""The most pictures on a page."""
+"""The most images on a page."""
 SHOWN = 12
-"""Neighbours shown of a picture."""
+"""Neighbours shown of an image."""
 THUMBNAIL = 96
 """Pixels per side of a thumbnail."""
 
@@ -37,13 +37,13 @@ def write_page(
 ) -> None:
     """Writes a self-contained HTML page: it opens from disk without a network, thumbnails are embedded.
 
-    If there are more than `LARGEST` pictures, it shows a fixed random sample and says so. The neighbours
-    shown are the nearest pictures on the page.
+    If there are more than `LARGEST` images, it shows a fixed random sample and says so. The neighbours
+    shown are the nearest images on the page.
 
     Args:
         path: the file.
-        embedding: features of at least two pictures.
-        source: the pictures.
+        embedding: features of at least two images.
+        source: the images.
         title: heading of the page.
         progress: called with the completed share.
 
@@ -70,9 +70,9 @@ def write_page(
         "cosines": cosines.astype(float).round(4).tolist(),
         "thumbnails": thumbnails,
     }
-    count = f"{len(rows):,} pictures"
+    count = f"{len(rows):,} images"
     if len(rows) < len(embedding):
-        count = f"{len(rows):,} of {len(embedding):,} pictures, chosen at random"
+        count = f"{len(rows):,} of {len(embedding):,} images, chosen at random"
     folder = resources.files(__package__)
     page = Template(folder.joinpath("page.html").read_text("utf-8")).substitute(
         title=html.escape(title),
@@ -109,7 +109,7 @@ def in_unit_square(points: np.ndarray) -> np.ndarray:
 
 
 def thumbnail(pixels: np.ndarray) -> str:
-    """Returns a picture, uint8 [H, W, 3], as a JPEG in base64."""
+    """Returns an image, uint8 [H, W, 3], as a JPEG in base64."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=80, optimize=True)
     return base64.b64encode(buffer.getvalue()).decode()

@@ -1,4 +1,4 @@
-"""The pictures of a folder or of a file of arrays, one at a time, with their names and labels."""
+"""The images of a folder or of a file of arrays, one at a time, with their names and labels."""
 
 import os
 from collections.abc import Callable
@@ -21,16 +21,16 @@ KEYS = ("x_train", "x_test", "x_extra", "images", "x")
 
 @dataclass(frozen=True)
 class Source:
-    """N pictures.
+    """N images.
 
     Attributes:
         names: file names relative to the folder, or places in arrays such as "x_train[0]".
-        read: a function `(index, size)` that returns one picture, uint8 [size, size, 3]. It raises a
+        read: a function `(index, size)` that returns one image, uint8 [size, size, 3]. It raises a
             `BrokenImage` if the file cannot be decoded.
-        labels: classes, int64 [N], from 0, and -1 for a picture without one; None if there are none.
+        labels: classes, int64 [N], from 0, and -1 for an image without one; None if there are none.
         class_names: names of the classes; () if there are none.
         notes: what was skipped and converted, as text.
-        side: height and width of the pictures in arrays; None for files.
+        side: height and width of the images in arrays; None for files.
     """
 
     names: list[str]
@@ -45,14 +45,14 @@ class Source:
 
 
 def open_source(text: str, size: int) -> Source:
-    """Finds the pictures of a folder, an .npz or an .npy file.
+    """Finds the images of a folder, an .npz or an .npy file.
 
     Args:
         text: the path.
         size: height and width to which arrays of another size are cropped and resized.
 
     Raises:
-        InputError: there is nothing at the path, or there are no pictures in it.
+        InputError: there is nothing at the path, or there are no images in it.
     """
     path = user_path("images", text)
     if path.is_dir():

@@ -1,4 +1,4 @@
-"""The command `embed`: writes the features of pictures, their neighbours, and a page with a map of them."""
+"""The command `embed`: writes the features of images, their neighbours, and a page with a map of them."""
 
 import sys
 import time
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".npz", ".csv")
 
 ABOUT = """\
-Writes the features of pictures by the encoder of a run, and a page with a map of them.
+Writes the features of images by the encoder of a run, and a page with a map of them.
 
   python experiments/embed.py --run=runs/mine --images=photos/ --out=features.npz
   python experiments/embed.py --run=runs/mine --images=x.npy --out=features.csv --neighbours=5
@@ -32,7 +32,7 @@ OWN = {
     "run": (Option("folder of a run, or an encoder.keras", str), None),
     "images": (Option("folder of image files, or an .npz or .npy of images", str), None),
     "out": (Option("the .npz or .csv file to write", str), "features.npz"),
-    "neighbours": (Option("also write the K nearest neighbours of each picture", int, "none", low=1), None),
+    "neighbours": (Option("also write the K nearest neighbours of each image", int, "none", low=1), None),
     "page": (Option("also write an .html page with a map and neighbours", str, "none"), None),
     "skip_broken": (Option("leave out image files that cannot be decoded", bool), False),
 }
@@ -66,21 +66,21 @@ def embed(values: dict[str, Any], out: Path, page: Path | None) -> int:
     encoder = load_encoder(values["run"])
     source = open_source(values["images"], encoder.image_size)
     if len(source) < 2 and (values["neighbours"] or page):
-        raise InputError(f"{values['images']} has one picture; neighbours and a page need at least two")
+        raise InputError(f"{values['images']} has one image; neighbours and a page need at least two")
     images = printable(values["images"])
-    print("; ".join([f"{len(source):,} pictures in {images}", *source.notes]), flush=True)
+    print("; ".join([f"{len(source):,} images in {images}", *source.notes]), flush=True)
     status, began = StatusLine(), time.perf_counter()
 
     def show(done: int) -> None:
         seconds = time.perf_counter() - began
         left = duration(seconds / done * (len(source) - done))
-        status.show(f"features {done:,}/{len(source):,}  {done / seconds:.0f} pictures/s  {left} left")
+        status.show(f"features {done:,}/{len(source):,}  {done / seconds:.0f} images/s  {left} left")
 
     result = embed_source(encoder, source, values["skip_broken"], show)
     seconds = time.perf_counter() - began
     skipped = len(source) - len(result)
     status.finish(
-        f"features of {len(result):,} pictures, {result.features.shape[1]} each, in {duration(seconds)}"
+        f"features of {len(result):,} images, {result.features.shape[1]} each, in {duration(seconds)}"
         + (f"; {skipped:,} broken left out" if skipped else "")
     )
     if values["neighbours"]:
