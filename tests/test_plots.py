@@ -220,6 +220,12 @@ def test_dots_stand_side_by_side():
     np.testing.assert_array_equal(ours.get_xdata(), [71, np.nan])
 
 
+def test_small_differences_of_accuracies_look_small():
+    low, high = figures.accuracy_dots([cell("a", 84.7, 84.83)]).axes[0].get_xlim()
+    assert high - low == pytest.approx(10)
+    assert (low + high) / 2 == pytest.approx(84.765)
+
+
 def test_dots_show_raw_results_where_they_differ():
     cells = make_cells("byol_decay_predictor") + make_cells("byol_decay_none")
     ax = figures.accuracy_dots(cells).axes[0]
