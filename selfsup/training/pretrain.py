@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -209,11 +209,12 @@ def pretrain(config: Config, setup: Setup, data: Dataset, context: Context) -> P
     epoch, position = divmod(setup.done, steps)
     whole = epoch + (position > 0)
     parts = ((epoch, whole, position), (whole, config.epochs, 0)) if setup.done < setup.steps else ()
-    with ExitStack() as stack:
-        stack.enter_context(context.clock.phase("steps"))
-        stack.enter_context(context.interruption.deferred())
-        stack.callback(setup.checkpointer.close)
-        stack.enter_context(context.devices.scope())
+    with (
+        context.clock.phase("steps"),
+        context.interruption.deferred(),
+        closing(setup.checkpointer),
+        context.devices.scope(),
+    ):
         for first, last, skipped in parts:
             if first < last and not model.stop_training:
                 callbacks.offset = skipped
