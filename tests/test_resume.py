@@ -19,7 +19,7 @@ from selfsup.records import checkpoints
 from selfsup.records.dynamics import read_dynamics
 from selfsup.records.recordings import read_eigenspaces
 from selfsup.records.results import RESULT, read_result
-from selfsup.records.workdir import ENCODER
+from selfsup.records.workdir import CURVES_FIGURE, EIGENSPACE_FIGURE, ENCODER
 from selfsup.training import pretrain
 from selfsup.training import run as train
 from selfsup.training.components import Components
@@ -244,6 +244,7 @@ def test_a_collapsed_run_stops_and_continues_to_the_same_end(tiny_npz, tmp_path,
         assert [int(path.stem[-9:]) for path in checkpoints.found(workdir)] == [24, 12]
         assert read_result(workdir) is None
         assert not (workdir / ENCODER).exists()
+        assert {EIGENSPACE_FIGURE, CURVES_FIGURE} <= {path.name for path in workdir.iterdir()}
 
     stopped()
     assert runs == [1, 2]

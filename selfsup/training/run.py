@@ -14,6 +14,7 @@ from selfsup.backend.devices import environment, keep_freed_memory, make_determi
 from selfsup.backend.machines import Machines
 from selfsup.backend.parallel import Devices
 from selfsup.backend.settings import check_settings
+from selfsup.collapse import Collapsed
 from selfsup.config import Config
 from selfsup.data.dataset import Dataset
 from selfsup.losses import Loss
@@ -34,7 +35,7 @@ from selfsup.training.pretrain import Pretrained, identity_of, pretrain, set_up
 from selfsup.training.resume import digest
 from selfsup.utils.clock import Clock
 from selfsup.utils.errors import InputError
-from selfsup.utils.files import user_path
+from selfsup.utils.files import or_warning, user_path
 from selfsup.utils.interrupts import Interruption
 from selfsup.utils.streams import tolerant_output
 
@@ -135,7 +136,13 @@ def run(
             ended = finished is not None and finished.config["epochs"] == config.epochs
         options = RunOptions(tensorboard, checkpoint_minutes, overwrite, callbacks, stop_on_collapse, ended)
         prepared = _prepare(config, loaded, components, context, options)
-        trained = pretrain(config, prepared.setup, prepared.data, context)
+        try:
+            trained = pretrain(config, prepared.setup, prepared.data, context)
+        except Collapsed:
+            if machines.index == 0:
+                with or_warning("the figures"):
+                    draw(config.title, workdir)  # they show when the directions were lost
+            raise
         weights = digest(trained.model)
         accuracy = evaluate(config, prepared.data, trained, context.clock)
         return _record(prepared, trained, accuracy, weights, KEPT_BYTES if keep_checkpoint else 0)
