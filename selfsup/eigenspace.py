@@ -81,7 +81,8 @@ def asymmetry(weight: np.ndarray) -> float:
         weight: W_p, [D, D].
 
     Returns:
-        A value in [0, 2]: 0 for a symmetric or zero weight, 2 for an antisymmetric one.
+        A value in [0, 2]: 0 for a symmetric or zero weight, 2 for an antisymmetric one; NaN if an entry is
+        not finite.
 
     Example:
         >>> asymmetry(np.array([[1.0, 2.0], [0.0, 1.0]]))
@@ -89,7 +90,8 @@ def asymmetry(weight: np.ndarray) -> float:
     """
     weight = np.asarray(weight, np.float64)
     total = np.abs(weight).sum()
-    return float(np.abs(weight - weight.T).sum() / total) if total > 0 else 0.0
+    with np.errstate(invalid="ignore"):
+        return 0.0 if total == 0 else float(np.abs(weight - weight.T).sum() / total)
 
 
 def commutator_size(correlation: np.ndarray, weight: np.ndarray) -> float:

@@ -23,7 +23,7 @@ class Stub(keras.Model):
 
 
 def epoch_log(tmp_path):
-    log = EpochLog(tmp_path, 100, Config())
+    log = EpochLog(tmp_path, Config(batch_size=100))
     log.set_model(Stub())
     log.on_train_begin()
     return log
@@ -61,7 +61,7 @@ def test_a_log_continues_from_its_state(tmp_path):
     state = whole.state()
     end(whole, 1, rank=1.25)
     expected = (tmp_path / "log.csv").read_bytes()
-    log = EpochLog(tmp_path, 100, Config())
+    log = EpochLog(tmp_path, Config(batch_size=100))
     log.set_model(Stub())
     log.restore(state)
     log.on_train_begin()
@@ -149,12 +149,13 @@ def test_the_time_of_an_epoch_is_that_of_its_steps_and_counts_once(tmp_path, mon
     def epoch(log, index, steps, pause):
         log.on_epoch_begin(index)
         now[0] += steps
-        log.on_train_batch_end(9)
+        log.on_train_batch_end(0)
         now[0] += pause
         log.on_epoch_end(index, {"loss": -1.0, "embedding_std": 0.8, "effective_rank": 4.0})
 
     log = epoch_log(tmp_path)
     epoch(log, 0, steps=2.0, pause=7.0)
+    now[0] += 6.0  # of other callbacks
     state = log.state()
     now[0] += 5.0
     resumed = epoch_log(tmp_path)
@@ -174,7 +175,7 @@ def test_other_recording_settings_keep_what_was_recorded(tmp_path):
         log.on_train_batch_end(0)
         log.on_epoch_end(epoch, {"loss": -1.0, "embedding_std": 0.8, "effective_rank": 4.0, "knn": 50.0})
         spaces.on_epoch_end(epoch)
-    rarer = EpochLog(tmp_path, 100, Config(), evaluated=lambda epoch: False)
+    rarer = EpochLog(tmp_path, Config(batch_size=100), evaluated=lambda epoch: False)
     rarer.restore(log.state())
     rarer.on_train_begin()
     np.testing.assert_array_equal(read_log(tmp_path)["knn"], [50, 50, np.nan])

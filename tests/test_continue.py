@@ -12,6 +12,7 @@ from selfsup.records import checkpoints
 from selfsup.records.dynamics import read_dynamics
 from selfsup.records.recordings import read_eigenspaces
 from selfsup.records.results import RESULT, read_result, write_json
+from selfsup.training import pretrain
 from selfsup.training import run as train
 from selfsup.utils.errors import InputError
 
@@ -109,6 +110,56 @@ def test_a_run_that_a_callback_ended_is_only_evaluated_again(tiny_npz, tmp_path,
     assert again.config["probe_epochs"] == 9
     longer = train.run(config_of(tiny_npz, epochs=4, probe_epochs=9), tmp_path)
     assert longer.monitor["epoch"] == 4
+
+
+def test_a_run_that_a_callback_ended_stays_ended_after_an_interruption(tiny_npz, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train, "evaluate", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train.run(config_of(tiny_npz, epochs=3), tmp_path, callbacks=[StopsEarly()])
+    assert read_result(tmp_path) is None
+    with monkeypatch.context() as patched:
+        patched.setattr(train.keras.Model, "fit", lambda *_, **__: pytest.fail("trained"))
+        assert train.run(config_of(tiny_npz, epochs=3), tmp_path).monitor["epoch"] == 1
+
+
+def test_the_best_weights_are_those_that_are_evaluated_again(tiny_npz, tmp_path):
+    class Rising(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["worse"] = epoch
+
+    best = keras.callbacks.EarlyStopping("worse", mode="min", patience=1, restore_best_weights=True)
+    first = train.run(config_of(tiny_npz, epochs=5), tmp_path, callbacks=[Rising(), best])
+    assert first.monitor["epoch"] == 2
+    one = train.run(config_of(tiny_npz, epochs=1), tmp_path / "one")
+    assert first.accuracy == one.accuracy
+    again = train.run(config_of(tiny_npz, epochs=5, probe_epochs=3), tmp_path)
+    assert (again.weights, again.accuracy["knn"]) == (first.weights, first.accuracy["knn"])
+
+
+def test_an_epoch_that_a_callback_cut_short_is_completed(tiny_npz, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrain, "STEPS_PER_EXECUTION", 3)
+
+    class StopsAt(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.stop_training = int(keras.ops.convert_to_numpy(self.model.steps)) == 15
+
+    fields = {"record_every": 1, "epochs": 3, "evaluate_every": 0}
+    train.run(config_of(tiny_npz, **fields), tmp_path / "whole")
+    config = config_of(tiny_npz, **{**fields, "epochs": 4})
+    part = train.run(config_of(tiny_npz, **fields), tmp_path / "parts", callbacks=[StopsAt()])
+    assert part.monitor["epoch"] == 3
+    assert read_dynamics(tmp_path / "parts").step.tolist() == [0, 6, 12, 15]
+    seconds, rates = np.loadtxt(tmp_path / "parts" / "timing.csv", delimiter=",", skiprows=1)[:, 1:].T
+    np.testing.assert_allclose(seconds * rates, [96, 96, 48], rtol=0.1)
+    train.run(config, tmp_path / "parts")
+    assert read_eigenspaces(tmp_path / "parts").epoch.tolist() == [0, 1, 2, 3, 4]
+    log, whole = ((tmp_path / name / "log.csv").read_text().splitlines() for name in ("parts", "whole"))
+    assert log[:4] == whole
+    assert len(log) == 5
 
 
 @pytest.mark.parametrize(("what", "there"), [("precision", "mixed_bfloat16"), ("backend", "theano")])

@@ -103,6 +103,7 @@ def test_moments_are_appended_and_read_back(rng, tmp_path):
         (2, 1, 390, 10, [0, 10, 30, 100, 200, 390, 780]),
         (12, 5, 39, 3, [0, 12, 30, 39, 102, 201, 234, 429, 468]),
         (4, 1, 10, 5, [0, 10, 20, 30, 40]),
+        (2, 5, 36, 6, [0, 12, 30, 36, 72]),  # 100 and 200 come after the end
     ],
 )
 def test_moments_are_after_a_few_steps_and_at_the_ends_of_epochs(
@@ -114,7 +115,7 @@ def test_moments_are_after_a_few_steps_and_at_the_ends_of_epochs(
     monkeypatch.setattr(DynamicsLog, "_measure", measure)
 
     def callback():
-        return DynamicsLog(tmp_path, every, epochs, steps, multiple, [])
+        return DynamicsLog(tmp_path, every, epochs, steps, [])
 
     log = callback()
     log.on_train_begin()

@@ -36,6 +36,8 @@ def test_asymmetry():
     assert eigenspace.asymmetry(np.array([[0.0, 1.0], [-1.0, 0.0]])) == 2
     assert eigenspace.asymmetry(np.array([[1.0, 2.0], [0.0, 1.0]])) == pytest.approx(4 / 4)
     assert eigenspace.asymmetry(np.zeros((2, 2))) == 0
+    for broken in (np.nan, np.inf):
+        assert np.isnan(eigenspace.asymmetry(np.diag([1.0, broken])))
 
 
 def test_predictor_spectrum_are_sorted_real_parts():

@@ -95,6 +95,21 @@ def test_the_same_seed_gives_the_same_bits_and_the_backbone_is_not_changed(rng):
         np.testing.assert_array_equal(before, after)
 
 
+def test_the_same_seed_gives_the_same_masks_of_dropout(rng):
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.GlobalAveragePooling2D()(inputs)
+    x = keras.layers.Dropout(0.5)(keras.layers.Dense(8)(x))
+    network, data = keras.Model(inputs, keras.layers.Dropout(0.5)(x)), labelled(rng, 24)
+    tuner, found = Finetuner(network, 4, 24, Recipe(epochs=1, least_steps=20), CROPS), []
+    weights = network.get_weights()
+    for seed in (0, 1, 0):
+        tuner(weights, data, seed)
+        found.append(tuner.network.get_weights())
+    for first, other, again in zip(*found, strict=True):
+        np.testing.assert_array_equal(first, again)
+        assert (first != other).any()
+
+
 def test_fine_tuning_beats_training_from_scratch_with_few_labels(rng):
     """The pre-trained network has seen many images of the same kind."""
     network = backbone()

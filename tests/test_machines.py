@@ -11,6 +11,7 @@ import pytest
 from test_parallel import RUN, STEPS, assert_same, finish, start
 from test_rendezvous import free_port
 
+from selfsup.backend import machines
 from selfsup.backend.machines import Machines
 from selfsup.records import checkpoints
 from selfsup.records.results import read_result
@@ -131,6 +132,17 @@ def test_a_single_machine(tmp_path):
     machines.check_same({"seed": 1})
     with machines.own_folder(tmp_path) as folder:
         assert folder == tmp_path
+
+
+@pytest.mark.parametrize("size", [0, 1, 99, 100, 250])
+def test_files_are_sent_in_pieces(size, monkeypatch):
+    utils = pytest.importorskip("jax.experimental.multihost_utils")
+    monkeypatch.setattr(machines, "_PIECE_BYTES", 100)
+    sent = []
+    monkeypatch.setattr(utils, "broadcast_one_to_all", lambda value: sent.append(value) or value)
+    content = np.random.default_rng(0).bytes(size)
+    assert Machines(0, 2)._from_first(content) == content
+    assert all(value.nbytes <= 100 for value in sent)
 
 
 @pytest.mark.parametrize(

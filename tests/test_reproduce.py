@@ -19,7 +19,7 @@ from selfsup.reproduction import grid, report
 from selfsup.reproduction.processes import Processes
 from selfsup.reproduction.registry import make_config
 from selfsup.reproduction.report import Report
-from selfsup.reproduction.slots import slots
+from selfsup.reproduction.slots import Slot, slots
 
 ROOT = Path(reproduce.__file__).resolve().parents[2]
 TINY = (
@@ -160,10 +160,15 @@ def test_a_run_that_fails_beside_an_older_result_has_failed(tiny_npz, tmp_path, 
     assert "exit status 2" in reason
 
 
-def test_dry_run_estimates_from_finished_runs(tmp_path, capsys):
+def test_dry_run_estimates_from_finished_runs(tmp_path, capsys, monkeypatch):
     write_fake_run(tmp_path / "runs" / "byol" / "0", fake_result("byol", 70.0, "quick"))
     assert call("--preset=quick", "--only=table1", f"--out={tmp_path}", "--dry_run") == 0
     assert capsys.readouterr().out.splitlines()[-1] == "4 runs, 3 of them still to train: about 3 min"
+    monkeypatch.setattr(
+        reproduce, "slots", lambda jobs: [Slot((), {"CUDA_VISIBLE_DEVICES": n}) for n in "012"]
+    )
+    assert call("--preset=quick", "--only=table1", f"--out={tmp_path}", "--dry_run", "--jobs=3") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "4 runs, 3 of them still to train: about 60 s"
 
 
 def test_ctrl_c_says_how_to_resume(tmp_path, capsys, monkeypatch):

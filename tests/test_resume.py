@@ -131,7 +131,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(tiny_npz, tmp_path, shal
 
     monkeypatch.setattr(checkpoints, "save", slow)
     train.run(config_of(tiny_npz, epochs=2), tmp_path / "two", callbacks=[Training()])
-    assert [checkpoint.steps for checkpoint in saved] == [12, 24]
+    assert [checkpoint.steps for checkpoint in saved] == [12, 24, 24]  # after two epochs, and at the end
     expected = checkpoints.read(path, {}).arrays
     for name in (name for name in expected if name.startswith("model/")):
         np.testing.assert_array_equal(saved[0].arrays[name], expected[name])
@@ -218,6 +218,38 @@ def test_the_masks_of_dropout_continue(tiny_npz, tmp_path, monkeypatch):
     assert (resumed.accuracy, resumed.monitor) == (whole.accuracy, whole.monitor)  # names in `weights` differ
 
 
+def test_the_state_of_a_callback_must_fit_into_a_checkpoint(tiny_npz, tmp_path, shallow):
+    class Best(keras.callbacks.Callback):
+        def state(self):
+            return {"best": self.best}
+
+        def restore(self, state): ...
+
+    callback = Best()
+    for callback.best in (None, [[1.0], [1.0, 2.0]]):
+        with pytest.raises(
+            InputError, match=r"callback 0 Best/best: state\(\) must return arrays of numbers"
+        ):
+            train.run(config_of(tiny_npz, width=2), tmp_path, callbacks=[callback])
+    assert not checkpoints.found(tmp_path)
+
+
+def test_a_backbone_of_bfloat16_resumes_and_ends_the_same(tiny_npz, tmp_path, monkeypatch):
+    def backbone():
+        inputs = keras.Input((32, 32, 3))
+        x = keras.layers.Flatten()(keras.layers.AveragePooling2D(8)(inputs))
+        return keras.Model(inputs, keras.layers.Dense(8, dtype="bfloat16", name="features")(x), name="small")
+
+    config = config_of(tiny_npz, epochs=2, method="simsiam")
+    whole = train.run(config, tmp_path / "whole", backbone=backbone)
+    undo = stop_at(monkeypatch, 1)
+    with pytest.raises(StoppedError):
+        train.run(config, tmp_path / "parts", backbone=backbone)
+    undo()
+    resumed = train.run(config, tmp_path / "parts", backbone=backbone)
+    assert (resumed.accuracy, resumed.monitor) == (whole.accuracy, whole.monitor)
+
+
 @pytest.fixture
 def collapsing(monkeypatch):
     """Every run has collapsed by the end of its second epoch."""
@@ -302,6 +334,8 @@ def test_the_command_of_a_collapsed_run(tiny_npz, tmp_path, shallow, collapsing,
     assert error.endswith(f"without --stop_on_collapse continues from the checkpoint in {workdir}")
     assert warning[0].startswith("warning: the representation has collapsed")
     assert any("--method=byol --ema" in line for line in warning)
+    assert command.main(["run.py", *flags, "--stop_on_collapse", "--overwrite"]) == 4
+    assert "the same command without --overwrite and --stop_on_collapse continues" in capsys.readouterr().err
     assert len(checkpoints.found(workdir)) == 2
     assert not (workdir / RESULT).exists()
     assert command.main(["run.py", *flags]) == 0

@@ -247,6 +247,19 @@ def test_a_run_with_own_parts_and_callbacks(data, tmp_path):
         selfsup.run(settings, tmp_path, data=data, backbone=sequential_backbone)
 
 
+def test_runs_do_not_train_a_backbone_that_is_given_as_a_model(data, tmp_path):
+    given = tiny_backbone()
+    before = given.get_weights()
+    settings = config(epochs=1, probe_epochs=1, probe_untrained=True)
+    first, second = (selfsup.run(settings, tmp_path / name, data=data, backbone=given) for name in "ab")
+    for weight, expected in zip(given.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, expected)
+    assert (first.accuracy, first.swapped) == (second.accuracy, second.swapped)
+    given.set_weights([weight + 1 for weight in before])
+    with pytest.raises(InputError, match=r"backbone .* there, .* here"):
+        selfsup.run(settings, tmp_path / "a", data=data, backbone=given)
+
+
 def test_names_that_moved_are_still_there():
     from selfsup.devices import describe_device
     from selfsup.plots import eigenspaces

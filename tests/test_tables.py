@@ -54,6 +54,8 @@ def test_collapse_is_counted_where_the_runs_are_long_enough():
     assert row("simsiam_symmetric", results)["collapsed"] == "1 of 2"
     short = fake_result("simsiam_symmetric", 20.0, preset="quick")
     assert row("simsiam_symmetric", [short])["collapsed"] == "too short to tell"
+    ended = fake_result("simsiam_symmetric", 20.0, monitor={**short.monitor, "epoch": 3.0})
+    assert row("simsiam_symmetric", [ended])["collapsed"] == "too short to tell"
 
 
 def test_the_authors_raw_results_stand_beside_the_article_where_they_differ():

@@ -112,6 +112,20 @@ def test_a_killed_overwrite_brings_the_run_back(tmp_path):
         assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*")) == before
 
 
+def test_a_run_that_is_being_deleted_does_not_come_back(tmp_path, monkeypatch):
+    filled(tmp_path)
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workdir.shutil, "rmtree", interrupted)
+    with pytest.raises(KeyboardInterrupt), workdir.cleared(tmp_path):
+        write_json(tmp_path / "config.json", Config(width=16).to_dict())
+    monkeypatch.undo()
+    claimed(tmp_path, Config(width=16))
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", "config.json", "mine.txt"]
+
+
 def test_the_same_data_may_lie_elsewhere(tmp_path):
     claimed(tmp_path, Config(dataset="here.npz"))
     claimed(tmp_path, Config(dataset="there/data.npz"))

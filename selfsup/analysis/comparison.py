@@ -97,10 +97,7 @@ def outcomes(runs: Sequence[Run]) -> dict[str, list[str]]:
         f"{name}, %": [_percent(result.accuracy.get(name)) for result in results]
         for name in dict.fromkeys(name for result in results for name in result.accuracy)
     }
-    rows["end"] = [
-        "diverged" if result.diverged else "collapsed" if result.collapsed else "healthy"
-        for result in results
-    ]
+    rows["end"] = [result.outcome for result in results]
     rows["minutes"] = [f"{result.seconds['total'] / 60:.1f}" for result in results]
     return rows
 

@@ -113,8 +113,8 @@ class Finetuner:
         Args:
             weights: the weights that the backbone starts with.
             data: images and classes.
-            seed: of the order of the images, the crops and the flips. On a CPU the same seed gives the same
-                bits.
+            seed: of the order of the images, the crops, the flips and layers such as Dropout. On a CPU the
+                same seed gives the same bits.
             progress: called with the number of steps done so far.
 
         Returns:
@@ -123,6 +123,9 @@ class Finetuner:
         self.backbone.set_weights(weights)
         for variable in (*self._head.variables, *self._model.optimizer.variables):
             variable.assign(np.zeros(variable.shape))
+        states = [v for v in self.network.variables if v.path.endswith("seed_generator_state")]
+        for index, state in enumerate(states):
+            state.assign(np.random.SeedSequence((seed, index)).generate_state(2))
         self._model.fit(
             self._batches(data, seed),
             steps_per_epoch=self.steps,

@@ -23,6 +23,8 @@ TIMEOUT = 120
 """Seconds that a machine waits for the others at the start."""
 _TEXT_BYTES = 1000
 """Size of the texts that machines exchange; longer texts are cut."""
+_PIECE_BYTES = 2**28
+"""Size of the pieces in which files are sent. JAX counts bytes in 32 bits."""
 
 T = TypeVar("T")
 
@@ -151,9 +153,13 @@ class Machines:
         """Returns machine 1's `content` on every machine."""
         from jax.experimental.multihost_utils import broadcast_one_to_all
 
-        size = int(broadcast_one_to_all(np.int32(len(content))))
-        own = np.frombuffer(content, np.uint8) if self.index == 0 else np.zeros(size, np.uint8)
-        return np.asarray(broadcast_one_to_all(own)).tobytes()
+        pieces, rest = broadcast_one_to_all(np.array(divmod(len(content), _PIECE_BYTES), np.int32)).tolist()
+        received = []
+        for index in range(pieces + 1):
+            size = _PIECE_BYTES if index < pieces else rest
+            piece = content[index * _PIECE_BYTES :][:size] if self.index == 0 else bytes(size)
+            received.append(np.asarray(broadcast_one_to_all(np.frombuffer(piece, np.uint8))).tobytes())
+        return b"".join(received)
 
 
 def _as_text(error: Exception) -> str:

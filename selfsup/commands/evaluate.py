@@ -14,7 +14,7 @@ from selfsup.records.evaluations import EVALUATION, EVALUATION_FIGURE, Evaluatio
 from selfsup.records.results import Result, read_result
 from selfsup.records.workdir import LOCK
 from selfsup.utils.errors import InputError
-from selfsup.utils.files import locked, user_path
+from selfsup.utils.files import held, user_path
 from selfsup.utils.interrupts import Interrupted, Interruption
 from selfsup.utils.options import Option
 from selfsup.utils.outputs import output_folder
@@ -121,10 +121,8 @@ def _kept(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(exist_ok=True)
-        with locked(folder / LOCK, wait=False):
+        with held(folder / LOCK, "out"):
             yield
-    except BlockingIOError:
-        raise InputError(f"another process is using {folder}; wait until it ends, or choose --out") from None
     except OSError as error:
         raise InputError(f"cannot write to {folder} ({error.strerror}); choose another --out") from None
 

@@ -12,7 +12,7 @@ from selfsup.records.results import read_result
 from selfsup.reproduction import grid
 from selfsup.reproduction.processes import Processes
 from selfsup.reproduction.registry import EXPERIMENTS, PRESETS, SECTIONS, sections_of
-from selfsup.reproduction.slots import slots
+from selfsup.reproduction.slots import Slot, slots
 from selfsup.utils.clock import duration
 from selfsup.utils.errors import InputError
 from selfsup.utils.interrupts import Interrupted, Interruption
@@ -69,9 +69,9 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
     planned = grid.named(chosen)
     if values["shard"]:
         jobs = grid.shard(jobs, values["shard"])
-    if values["dry_run"]:
-        return dry_run(jobs)
     shares = slots(values["jobs"])
+    if values["dry_run"]:
+        return dry_run(jobs, shares)
     report = import_report()
     try:
         with Interruption():
@@ -119,12 +119,16 @@ def import_report() -> ModuleType:
     return report
 
 
-def dry_run(jobs: Sequence[grid.Job]) -> int:
-    """Prints the planned runs and the estimated time; returns the exit status."""
+def dry_run(jobs: Sequence[grid.Job], shares: Sequence[Slot]) -> int:
+    """Prints the planned runs and the estimated time; returns the exit status.
+
+    Parallel runs save time on several GPUs. On the cores of a CPU each of them takes longer.
+    """
     for job in jobs:
         print(f"{job.state:12}{job.experiment:36}seed {job.seed}  {job.workdir}")
     todo = [job for job in jobs if job.state != "finished"]
-    seconds = estimate(jobs, todo) if todo else 0.0
+    devices = {share.environment.get("CUDA_VISIBLE_DEVICES") for share in shares}
+    seconds = estimate(jobs, todo) / len(devices) if todo else 0.0
     print(f"{len(jobs)} runs, {len(todo)} of them still to train: about {duration(seconds)}")
     return 0
 

@@ -71,14 +71,16 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
     given = values["workdir"]
     workdir = config.default_workdir if given is None else user_path("workdir", given)
     options = {name: values[name] for name in RUN_OPTIONS}
+    kept = " without --overwrite" if values["overwrite"] else ""
     try:
         result = train.run(config, workdir, **options)
     except Interrupted as stop:
-        print(f"\n{stop}; the same command resumes from the last checkpoint in {workdir}", file=sys.stderr)
+        again = f"the same command{kept} resumes from the last checkpoint in {workdir}"
+        print(f"\n{stop}; {again}", file=sys.stderr)
         return stop.status
     except Collapsed as stop:
-        hint = f"the same command without --stop_on_collapse continues from the checkpoint in {workdir}"
-        print(f"error: {stop}; {hint}", file=sys.stderr)
+        again = f"the same command{kept}{' and' if kept else ' without'} --stop_on_collapse"
+        print(f"error: {stop}; {again} continues from the checkpoint in {workdir}", file=sys.stderr)
         return STATUS_COLLAPSED
     if parse_share("machine", values["machine"] or "1/1")[0] > 0:
         return STATUS_DIVERGED if result.diverged else 0  # machine 1 reports the result

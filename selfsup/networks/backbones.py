@@ -48,7 +48,7 @@ def check_images(images: Any, backbone: keras.Model) -> None:
         )
 
 
-def target_copy(model: keras.Model, name: str) -> keras.Model:
+def copied(model: keras.Model, name: str) -> keras.Model:
     """Returns a copy of the model whose weights are separate variables with the same values."""
     copy = keras.models.clone_model(model)
     copy.name = name

@@ -8,7 +8,7 @@ from keras import ops
 from selfsup.backend import replicas
 from selfsup.backend.devices import resolve_precision
 from selfsup.config import METHODS, Config
-from selfsup.networks.backbones import Backbone, batch_norms, make_backbone, target_copy
+from selfsup.networks.backbones import Backbone, batch_norms, copied, make_backbone
 from selfsup.networks.heads import PROJECTION, mlp
 from selfsup.networks.resnet import resnet18
 
@@ -55,7 +55,7 @@ def build_networks(config: Config, backbone: Backbone | None = None) -> Networks
         if backbone is None:
             target = resnet("target_backbone")
         else:
-            target = target_copy(online, "target_backbone")
+            target = copied(online, "target_backbone")
         target_head = projector("target_projector")
         _freeze(target, target_head)
         for layer in batch_norms(target, target_head):

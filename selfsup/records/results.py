@@ -6,6 +6,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from selfsup import collapse
 from selfsup.config import Config
 from selfsup.utils.errors import InputError, first_line
 from selfsup.utils.files import replacing
@@ -64,6 +65,16 @@ class Result:
     swapped: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
+
+    @property
+    def outcome(self) -> str:
+        """How training ended: "diverged", "collapsed", "healthy" or "too short to tell"."""
+        if self.diverged:
+            return "diverged"
+        epochs = self.monitor.get("epoch") or self.config["epochs"]  # older records have only the latter
+        if epochs < collapse.MIN_EPOCHS:
+            return "too short to tell"
+        return "collapsed" if self.collapsed else "healthy"
 
     def write(self, workdir: Path) -> None:
         """Writes `result.json`, completely or not at all.

@@ -1,8 +1,6 @@
 """The folder of a run: the run it belongs to, and a lock that keeps other processes out."""
 
 import json
-import os
-import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,7 +14,7 @@ from selfsup.records.evaluations import EVALUATION, EVALUATION_FIGURE
 from selfsup.records.recordings import EIGENSPACES, LOG, TIMING
 from selfsup.records.results import RESULT, write_json
 from selfsup.utils.errors import InputError
-from selfsup.utils.files import locked, sweep
+from selfsup.utils.files import held, sweep
 
 CONFIG, LOCK, TENSORBOARD = "config.json", ".lock", "tensorboard"
 ENCODER = "encoder.keras"
@@ -28,7 +26,7 @@ RECORDS = (
     EVALUATION, EVALUATION_FIGURE,
 )  # fmt: skip
 """The files of a run besides its checkpoints."""
-_ASIDE = ".overwritten"
+_ASIDE, _DISCARDED = ".overwritten", ".discarded"
 
 
 def check_workdir(workdir: Path, config: Config | None) -> None:
@@ -96,6 +94,7 @@ def owned(workdir: Path, config: Config, overwrite: bool = False) -> Iterator[No
     created = [path for path in (workdir, *workdir.parents) if not path.exists()]
     with _lock(workdir):
         try:
+            _discard(workdir)
             _bring_back(workdir)
             check_workdir(workdir, None if overwrite else config)
             sweep(workdir)
@@ -118,15 +117,9 @@ def _lock(workdir: Path) -> Iterator[None]:
     with ExitStack() as stack:
         try:
             workdir.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(locked(workdir / LOCK, wait=False))
-        except BlockingIOError:
-            owner = f"process {(workdir / LOCK).read_text().strip()} is using {workdir}"
-            raise InputError(f"{owner}; wait until it ends or choose another --workdir") from None
+            stack.enter_context(held(workdir / LOCK, "workdir"))
         except OSError as error:
             raise _unwritable(workdir, error) from None
-        file.truncate(0)
-        file.write(f"{os.getpid()} on {platform.node()}\n")
-        file.flush()
         yield
 
 
@@ -147,7 +140,8 @@ def cleared(workdir: Path) -> Iterator[None]:
     except BaseException:
         _bring_back(workdir)
         raise
-    shutil.rmtree(aside)
+    aside.rename(workdir / _DISCARDED)  # at once: a run that is only partly deleted must not come back
+    _discard(workdir)
 
 
 def _bring_back(workdir: Path) -> None:
@@ -161,6 +155,12 @@ def _bring_back(workdir: Path) -> None:
             shutil.rmtree(target)
         path.replace(target)
     aside.rmdir()
+
+
+def _discard(workdir: Path) -> None:
+    """Deletes a run that another has overwritten, if there is one."""
+    if (workdir / _DISCARDED).is_dir():
+        shutil.rmtree(workdir / _DISCARDED)
 
 
 def write_config(workdir: Path, config: Config) -> None:

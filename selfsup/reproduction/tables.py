@@ -5,7 +5,6 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from selfsup import collapse
 from selfsup.records.results import DIVERGED, Result
 from selfsup.reproduction.registry import EXPERIMENTS, Published
 
@@ -75,9 +74,7 @@ def make_cells(
     results = list(results)
     failures = (*failures, *(DIVERGED for r in results if r.diverged))
     finished = [result for result in results if not result.diverged]
-    collapsed = tuple(
-        result.collapsed if result.config["epochs"] >= collapse.MIN_EPOCHS else None for result in finished
-    )
+    collapsed = tuple({"collapsed": True, "healthy": False}.get(result.outcome) for result in finished)
     known = {"": entry.published, REUSED: entry.published_reused}
     published = {
         key: None if value is None else Published(value, source=entry.source) for key, value in known.items()

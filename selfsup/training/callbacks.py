@@ -26,29 +26,28 @@ TIMING_FIELDS = ("epoch", "seconds", "images_per_second")
 class EpochLog(keras.callbacks.Callback):
     """Writes one row per epoch to `log.csv` and `timing.csv`, and warns of a collapse with advice.
 
-    Both files are rewritten as a whole, so that they hold each epoch once, even after an interruption.
+    Both files are rewritten as a whole, so that they hold each epoch once, even after an interruption. An
+    epoch that is cut short has a row, too, until the rest of it is trained.
 
     Args:
         workdir: folder of the run.
-        images_per_epoch: images trained on in an epoch.
-        config: config of the run, for the advice after a collapse.
+        config: config of the run.
         evaluated: whether the run is evaluated after a number of completed epochs.
     """
 
     def __init__(
         self,
         workdir: Path,
-        images_per_epoch: int,
         config: Config,
         evaluated: Callable[[int], bool] = lambda epoch: True,
     ) -> None:
         super().__init__()
-        self.workdir, self.images_per_epoch = workdir, images_per_epoch
-        self.config, self.evaluated = config, evaluated
+        self.workdir, self.config, self.evaluated = workdir, config, evaluated
         self._rows: list[list[float]] = []
         self._times: list[list[float]] = []
         self._began = self._ended = time.perf_counter()
         self._seconds_before = 0.0  # of this epoch, before an interruption
+        self._steps = 0  # of this epoch
 
     @property
     def row(self) -> dict[str, float]:
@@ -71,15 +70,19 @@ class EpochLog(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self._ended = time.perf_counter()  # so that evaluations and records do not count
+        self._steps = batch + 1
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         seconds = self._seconds_before + self._ended - self._began
         self._seconds_before, self._began = 0.0, time.perf_counter()
         was_collapsed = self.collapsed
+        if self._rows and self._rows[-1][0] == epoch + 1:  # the first part of this epoch
+            self._rows.pop()
+            seconds += self._times.pop()[1]
         asymmetry = eigenspace.asymmetry(self.model.predictor_weight())
         found = {**logs, "epoch": epoch + 1, "asymmetry": asymmetry}
         self._rows.append([float(found.get(name, math.nan)) for name in LOG_FIELDS])
-        self._times.append([epoch + 1, seconds, self.images_per_epoch / seconds])
+        self._times.append([epoch + 1, seconds, self._steps * self.config.batch_size / seconds])
         self._write()
         if self.collapsed and not was_collapsed:
             row = self.row
@@ -98,7 +101,7 @@ class EpochLog(keras.callbacks.Callback):
         return {
             "rows": np.array(self._rows, np.float64).reshape(-1, len(LOG_FIELDS)),
             "times": np.array(self._times, np.float64).reshape(-1, len(TIMING_FIELDS)),
-            "epoch_seconds": np.array(self._seconds_before + time.perf_counter() - self._began),
+            "epoch_seconds": np.array(self._seconds_before + max(0.0, self._ended - self._began)),
         }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
@@ -147,7 +150,8 @@ class EigenspaceLog(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if is_due(epoch + 1, self.every, self.epochs):
             correlation = keras.ops.convert_to_numpy(self.model.correlation)
-            self._recorded = self.recorded + Eigenspaces.measure(
+            before = self.recorded[self.recorded.epoch <= epoch]  # without the first part of this epoch
+            self._recorded = before + Eigenspaces.measure(
                 epoch + 1, self.model.predictor_weight(), correlation
             )
             self._write()

@@ -9,7 +9,7 @@ import keras
 
 from selfsup.losses import Loss
 from selfsup.model import Views
-from selfsup.networks.backbones import Backbone
+from selfsup.networks.backbones import Backbone, copied, make_backbone
 from selfsup.training.initial import InitialWeights
 from selfsup.utils.errors import InputError
 
@@ -43,8 +43,17 @@ class Components:
             raise InputError("optimizer has been used before; pass a new one")
 
     def of_model(self) -> dict[str, Any]:
-        """Returns the components that are arguments of `SiameseModel`, by name."""
-        return {"backbone": self.backbone, "augmentation": self.augmentation, "loss": self.loss}
+        """Returns the components that are arguments of `SiameseModel`, by name.
+
+        A backbone given as a model is copied, so that the next run does not start from what this one learns.
+
+        Raises:
+            InputError: the backbone is not usable, see `make_backbone`.
+        """
+        backbone = self.backbone
+        if isinstance(backbone, keras.Model):
+            backbone = copied(make_backbone(backbone), backbone.name)
+        return {"backbone": backbone, "augmentation": self.augmentation, "loss": self.loss}
 
     def describe(self) -> dict[str, str]:
         """Returns a description of each replaced component by name; it is part of a run's identity."""
@@ -53,7 +62,10 @@ class Components:
 
 def _describe(component: Any) -> str:
     if isinstance(component, keras.Model):
-        return f"{component.name} {hashlib.sha256(component.to_json().encode()).hexdigest()[:8]}"
+        checksum = hashlib.sha256(component.to_json().encode())
+        for array in component.get_weights():
+            checksum.update(array.tobytes())
+        return f"{component.name} {checksum.hexdigest()[:8]}"
     if isinstance(component, keras.optimizers.Optimizer):
         settings = json.dumps(component.get_config(), sort_keys=True, default=str)
         return f"{type(component).__name__} {hashlib.sha256(settings.encode()).hexdigest()[:8]}"

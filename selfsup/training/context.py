@@ -1,26 +1,28 @@
 """The execution context of a run."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import keras
 
 from selfsup.backend.machines import Machines
 from selfsup.backend.parallel import Devices
+from selfsup.records.results import commit
 from selfsup.utils.clock import Clock
 from selfsup.utils.interrupts import Interruption
 
 
 @dataclass(frozen=True)
 class Context:
-    """Folder, machines, devices and clock of a run, and the handler of signals that stop it."""
+    """Folder, machines, devices and clock of a run, the handler of signals, and the commit of the code."""
 
     workdir: Path
     machines: Machines
     devices: Devices
     clock: Clock
     interruption: Interruption
+    commit: str | None = field(default_factory=commit)  # now, because files may change while the run trains
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,6 @@ class RunOptions:
 
     Attributes:
         tensorboard, checkpoint_minutes, overwrite, callbacks, stop_on_collapse: see `selfsup.run`.
-        ended: whether training has ended at the last checkpoint, also if a callback ended it early.
     """
 
     tensorboard: bool = False
@@ -37,4 +38,3 @@ class RunOptions:
     overwrite: bool = False
     callbacks: Sequence[keras.callbacks.Callback] = ()
     stop_on_collapse: bool = False
-    ended: bool = False

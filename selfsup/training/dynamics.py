@@ -17,7 +17,7 @@ from selfsup.records.moments import is_due
 from selfsup.utils.files import or_warning
 
 MARKS = (10, 30, 100, 200)
-"""Steps at which a recording is made besides those at the ends of epochs."""
+"""Steps after which a recording is made, as soon as hooks are called, besides those at the ends of epochs."""
 BATCHES = 2
 """Batches for the expectations: a recording costs their forward passes."""
 
@@ -29,20 +29,16 @@ class DynamicsLog(keras.callbacks.Callback):
         workdir: folder of the run.
         every: epochs between two recordings.
         epochs, steps: epochs of the run, and steps per epoch.
-        multiple: steps after which hooks are called; marks are rounded up to its multiples.
         batches: inputs of the model for the expectations; none in runs on several devices.
     """
 
-    def __init__(
-        self, workdir: Path, every: int, epochs: int, steps: int, multiple: int, batches: Sequence[Any]
-    ) -> None:
+    def __init__(self, workdir: Path, every: int, epochs: int, steps: int, batches: Sequence[Any]) -> None:
         super().__init__()
         self.workdir, self.every, self.epochs, self.steps = workdir, every, epochs, steps
-        self.marks = {-(-mark // multiple) * multiple for mark in MARKS}
         self.batches = batches
         self._recorded: Dynamics | None = None
         self._forward: Callable[[Any], dict[str, np.ndarray]] | None = None
-        self._epoch = 0
+        self._epoch = self._step = 0
 
     @property
     def recorded(self) -> Dynamics:
@@ -59,13 +55,13 @@ class DynamicsLog(keras.callbacks.Callback):
         self._epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        step = self._epoch * self.steps + batch + 1
-        if step in self.marks:
-            self._record(step)
+        self._step = self._epoch * self.steps + batch + 1
+        if _marked(self.recorded.step[-1], self._step):
+            self._record(self._step)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if is_due(epoch + 1, self.every, self.epochs):
-            self._record((epoch + 1) * self.steps)
+            self._record(self._step)  # of an epoch that is cut short, too
 
     def state(self) -> dict[str, np.ndarray]:
         """Returns the recordings for a checkpoint."""
@@ -75,7 +71,8 @@ class DynamicsLog(keras.callbacks.Callback):
         """Restores what `state` returned, without a final recording that is not due with more epochs."""
         recorded = Dynamics(**state)
         epoch, rest = divmod(int(recorded.step[-1]), self.steps)
-        due = recorded.step[-1] in self.marks or (rest == 0 and is_due(epoch, self.every, self.epochs))
+        marked = len(recorded) > 1 and _marked(*recorded.step[-2:])
+        due = marked or (rest == 0 and is_due(epoch, self.every, self.epochs))
         self._recorded = recorded if due else recorded[:-1]
 
     def _record(self, step: int) -> None:
@@ -94,6 +91,11 @@ class DynamicsLog(keras.callbacks.Callback):
     def _write(self) -> None:
         with or_warning(f"the dynamics to {self.workdir}"):
             self.recorded.write(self.workdir)
+
+
+def _marked(before: int, step: int) -> bool:
+    """Whether a mark lies after one step and not after another."""
+    return any(before < mark <= step for mark in MARKS)
 
 
 def _forward(model: SiameseModel) -> Callable[[Any], dict[str, np.ndarray]]:

@@ -107,12 +107,11 @@ def set_up(
     probed = probed_model(model.backbone, model.projector, reuse=config.projector_layers > 2)
     every = config.evaluate_every if context.devices.size == 1 else 0
     early = EarlyEvaluation(probed, data, every, config.epochs, config.seed)
-    log = EpochLog(context.workdir, steps * config.batch_size, config, early.due)
+    log = EpochLog(context.workdir, config, early.due)
     eigenspaces = EigenspaceLog(context.workdir, config.record_every, config.epochs)
     progress = Progress(config.epochs, steps, config.batch_size)
     fixed = _fixed_batches(config, data) if context.devices.size == 1 else []
-    longest = _longest_execution(steps)
-    dynamics = DynamicsLog(context.workdir, config.record_every, config.epochs, steps, longest, fixed)
+    dynamics = DynamicsLog(context.workdir, config.record_every, config.epochs, steps, fixed)
     stateful: dict[str, Any] = {"log": log, "eigenspaces": eigenspaces, "dynamics": dynamics}
     stateful |= {"progress": progress, "clock": context.clock}
     for index, callback in enumerate(options.callbacks):
@@ -144,7 +143,7 @@ def set_up(
         ordered.append(Timed(stop, context.clock, "checkpoints"))
     callbacks = RunCallbacks(ordered, config.epochs, steps)
     callbacks.set_model(model)
-    total = done if options.ended else config.epochs * steps
+    total = done if checkpointer.ended_at == config.epochs else config.epochs * steps
     return Setup(model, untrained, done, total, steps, probed, log, progress, checkpointer, callbacks)
 
 
@@ -168,7 +167,7 @@ def _build(
         return model, model.backbone.get_weights()
 
 
-def _longest_execution(steps: int, limit: int = STEPS_PER_EXECUTION) -> int:
+def _longest_execution(steps: int, limit: int) -> int:
     """Returns the largest divisor of `steps` up to a limit."""
     return max(d for d in range(1, limit + 1) if steps % d == 0)
 

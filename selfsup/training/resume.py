@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,7 +22,7 @@ from selfsup.utils.errors import InputError
 from selfsup.utils.files import or_warning
 from selfsup.utils.interrupts import Interruption
 
-_MODEL, _METRICS, _PROBE = "model", "metrics", "online_probe"
+_MODEL, _METRICS, _PROBE, _ENDED = "model", "metrics", "online_probe", "ended"
 
 
 class Stateful(Protocol):
@@ -56,18 +57,36 @@ def digest(model: SiameseModel) -> str:
     checksum = hashlib.sha256()
     for name, variable in variables(model).items():
         checksum.update(name.encode())
-        checksum.update(np.ascontiguousarray(ops.convert_to_numpy(variable)).data)
+        checksum.update(np.ascontiguousarray(_to_numpy(variable)).data)
     return checksum.hexdigest()
+
+
+def _to_numpy(value: Any) -> np.ndarray:
+    """Returns a value as an array, of float32 if NumPy itself does not have the type: bfloat16."""
+    array = ops.convert_to_numpy(value)
+    return array.astype(np.float32) if array.dtype.kind == "V" else array
+
+
+def _own_copy(name: str, value: Any) -> np.ndarray:
+    """Returns a copy of an array in the state of a callback.
+
+    Raises:
+        InputError: a checkpoint cannot hold it.
+    """
+    with suppress(ValueError):  # rows of different lengths
+        if not (copy := np.array(value)).dtype.hasobject:
+            return copy
+    raise InputError(f"{name}: state() must return arrays of numbers or text, not {value!r}")
 
 
 class Checkpointer(keras.callbacks.Callback):
     """Saves checkpoints, and stops the run after a signal or a divergence.
 
-    It saves a checkpoint at the end of every epoch, every few minutes, and after a signal; then it also
-    raises `Interrupted`. Training waits only until the state is copied on the device; a thread writes the
-    file, and `close` waits for the last one. If the loss (checked after every execution of a few steps) or a
-    variable in the copy is not finite, training ends without another checkpoint. In the list of callbacks, it
-    must come after all whose state it saves.
+    It saves a checkpoint at the end of every epoch and of the training, every few minutes, and after a
+    signal; then it also raises `Interrupted`. Training waits only until the state is copied on the device; a
+    thread writes the file, and `close` waits for the last one. If the loss (checked after every execution of
+    a few steps) or a variable in the copy is not finite, training ends without another checkpoint. In the
+    list of callbacks, it must come after all whose state it saves.
 
     Args:
         workdir, identity: folder and identity of the run.
@@ -78,6 +97,7 @@ class Checkpointer(keras.callbacks.Callback):
 
     Attributes:
         diverged: whether the loss or a variable stopped being finite.
+        ended_at: the number of epochs that a restored run was to have when a callback ended it early, or 0.
     """
 
     def __init__(
@@ -92,7 +112,7 @@ class Checkpointer(keras.callbacks.Callback):
         super().__init__()
         self.workdir, self.identity, self.stateful = workdir, identity, stateful
         self.seconds, self.interruption, self.machines = 60.0 * minutes, interruption, machines
-        self.diverged = False
+        self.diverged, self.ended_at = False, 0
         self._last = time.perf_counter()
         self._metrics: list[np.ndarray] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -113,6 +133,8 @@ class Checkpointer(keras.callbacks.Callback):
         for name, array in checkpoint.arrays.items():
             owner_name, _, key = name.partition("/")
             state.setdefault(owner_name, {})[key] = array
+        ended = state.pop(_ENDED, {})  # older checkpoints have none
+        self.ended_at = int(ended.get("epochs", 0))
         current = list(variables(model).values())
         saved = list(state[_MODEL].values())  # in the same order; names of unnamed layers may differ
         same = [tuple(v.shape) for v in current] == [array.shape for array in saved]
@@ -146,14 +168,18 @@ class Checkpointer(keras.callbacks.Callback):
         if not math.isfinite(logs["loss"]):
             self._diverge()
         elif batch + 1 < self.params["steps"] and self._due():  # `on_epoch_end` saves after the last batch
-            self._save(self.model.metrics_variables)
+            self._save()
             self.interruption.check()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if not self.diverged:
-            self._save([])
+            self._save()
             self._due()
             self.interruption.check()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        if not self.diverged:
+            self._save()  # Keras' EarlyStopping has just restored the best weights
 
     def _due(self) -> bool:
         """Whether a checkpoint is due on any machine. A signal to any machine becomes one to all."""
@@ -166,8 +192,11 @@ class Checkpointer(keras.callbacks.Callback):
     def _diverge(self) -> None:
         self.diverged = self.model.stop_training = True
 
-    def _save(self, metrics: list[keras.Variable]) -> None:
+    def _save(self) -> None:
         sync(self.model)
+        steps = int(ops.convert_to_numpy(self.model.steps))
+        partial = steps % self.params["steps"] > 0
+        metrics = self.model.metrics_variables if partial else []
         state = {_MODEL: variables(self.model)}
         for name, group in ((_METRICS, metrics), (_PROBE, _probe_state(self.model))):
             state[name] = {f"{i:03d}": v for i, v in enumerate(group)}
@@ -177,11 +206,11 @@ class Checkpointer(keras.callbacks.Callback):
             for name, variable in group.items()
         }
         others = {
-            f"{name}/{key}": np.array(value)
+            f"{name}/{key}": _own_copy(f"{name}/{key}", value)
             for name, owner in self.stateful.items()
             for key, value in owner.state().items()
         }
-        steps = int(ops.convert_to_numpy(self.model.steps))
+        others[f"{_ENDED}/epochs"] = np.array(self.params["epochs"] if self.model.stop_training else 0)
         self._wait()
         if not self.diverged:
             self._writing = self._thread.submit(self._write, steps, copies, others)
@@ -189,7 +218,7 @@ class Checkpointer(keras.callbacks.Callback):
 
     def _write(self, steps: int, copies: Mapping[str, Any], others: Mapping[str, np.ndarray]) -> bool:
         """Writes a checkpoint unless a variable is not finite; returns whether all are."""
-        arrays = {name: ops.convert_to_numpy(value) for name, value in copies.items()}
+        arrays = {name: _to_numpy(value) for name, value in copies.items()}
         if not all(np.isfinite(array).all() for array in arrays.values()):
             return False
         with or_warning(f"the checkpoint of step {steps}"):

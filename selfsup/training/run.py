@@ -4,7 +4,7 @@ import dataclasses
 import math
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import keras
@@ -21,7 +21,7 @@ from selfsup.losses import Loss
 from selfsup.model import Views
 from selfsup.networks.backbones import Backbone
 from selfsup.records import checkpoints
-from selfsup.records.results import NO_LABELS, RESULT, Result, commit, is_complete, read_result
+from selfsup.records.results import NO_LABELS, RESULT, Result, is_complete, read_result
 from selfsup.records.workdir import ENCODER, IMAGES, cleared, owned, write_config
 from selfsup.training.announce import announce
 from selfsup.training.components import Components
@@ -84,7 +84,8 @@ def run(
         machine: "I/N" for the I-th of N machines that share the run (JAX); each makes this call.
         coordinator: HOST:PORT of machine 1, as the others reach it.
         data: images, and labels if there are any, instead of `config.dataset`.
-        backbone, augmentation, loss: see `SiameseModel`; the defaults are the paper's.
+        backbone, augmentation, loss: see `SiameseModel`; the defaults are the paper's. A backbone that is a
+            model is copied; its own weights do not change.
         optimizer: a new Keras optimizer, instead of SGD with the config's rates, penalties and schedule.
         init_from: folder of another run with the same backbone and projector, whose last checkpoint has the
             weights to start from.
@@ -124,23 +125,21 @@ def run(
         context = Context(workdir, machines, chosen, Clock(), interruption)
         with context.clock.phase("load"):
             loaded = machines.together(lambda: load(config, workdir, data))
-        ended = False
         if not overwrite:
             machines.share(workdir, [RESULT])
-            finished = _finished(workdir, config, loaded, components)
+            finished = machines.together(lambda: _finished(workdir, config, loaded, components))
             if finished is not None and is_complete(finished, config):
                 shutil.rmtree(workdir / IMAGES, ignore_errors=True)
                 print(f"already finished in {workdir}; nothing to do")
                 return finished
             machines.together(lambda: _check_continuable(workdir, finished, machines))
-            ended = finished is not None and finished.config["epochs"] == config.epochs
-        options = RunOptions(tensorboard, checkpoint_minutes, overwrite, callbacks, stop_on_collapse, ended)
+        options = RunOptions(tensorboard, checkpoint_minutes, overwrite, callbacks, stop_on_collapse)
         prepared = _prepare(config, loaded, components, context, options)
         try:
             trained = pretrain(config, prepared.setup, prepared.data, context)
         except Collapsed:
             if machines.index == 0:
-                with or_warning("the figures"):
+                with or_warning("the figures"), suppress(InputError):  # records that were not written
                     draw(config.title, workdir)  # they show when the directions were lost
             raise
         weights = digest(trained.model)
@@ -187,7 +186,7 @@ def _prepare(
             stack.enter_context(cleared(workdir))
         machines.share(workdir, [path.name for path in checkpoints.found(workdir)])
         setup = set_up(config, data, context, components, options)
-        write_config(workdir, config)
+        machines.together(lambda: write_config(workdir, config))
         if setup.done < setup.steps:
             (workdir / RESULT).unlink(missing_ok=True)  # of a run that continues
     prepared = Prepared(config, data, components, context, setup)
@@ -221,7 +220,7 @@ def _record(
         environment=environment(context.devices.describe(), prepared.precision),
         dataset=prepared.data.describe(),
         weights=weights,
-        commit=commit(),
+        commit=context.commit,
         swapped=prepared.components.describe(),
         skipped={} if prepared.data.labelled else {"linear": NO_LABELS, "knn": NO_LABELS},
     )
@@ -241,5 +240,5 @@ def _or_advice(workdir: Path) -> Iterator[None]:
     except OSError as error:
         raise InputError(
             f"cannot write the records to {workdir} ({error.strerror}); free some disk space, then the same "
-            "command resumes from the last checkpoint"
+            "command (without --overwrite) resumes from the last checkpoint"
         ) from None

@@ -1,11 +1,12 @@
 """Files that are written completely or not at all, and file locks."""
 
 import os
+import platform
 import re
 import secrets
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -131,6 +132,30 @@ def locked(path: Path, wait: bool) -> Iterator[IO[str]]:
                 continue  # its last holder deleted it
             yield file
             return
+
+
+@contextmanager
+def held(path: Path, flag: str) -> Iterator[None]:
+    """Holds the lock of a file in which others read which process holds it.
+
+    Args:
+        path: the file.
+        flag: name of the flag that chooses the file's folder, for the error message.
+
+    Raises:
+        InputError: another process holds the lock.
+        OSError: the file cannot be written.
+    """
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(locked(path, wait=False))
+        except BlockingIOError:
+            owner = f"process {path.read_text().strip()} is using {path.parent}"
+            raise InputError(f"{owner}; wait until it ends or choose another --{flag}") from None
+        file.truncate(0)
+        file.write(f"{os.getpid()} on {platform.node()}\n")
+        file.flush()
+        yield
 
 
 def _lock(file: IO[str], wait: bool) -> None:
