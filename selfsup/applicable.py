@@ -23,7 +23,7 @@ def check_applicable(config: "Config") -> None:
     method, resolved = METHODS[config.method], config.resolved
     if config.method == "simsiam" and config.ema:
         raise InputError("ema: simsiam with an EMA target is byol; use method byol")
-    if config.symmetric and method.rule:
+    if config.symmetric and not resolved.trains_predictor:
         raise InputError(f"symmetric does not apply: the W_p of {config.method} is already symmetric")
     trained = f"{config.method} trains its predictor by gradient"
     if not resolved.ema:

@@ -102,7 +102,13 @@ class Augmentation:
 
         Returns:
             view1, view2: float32 [B, H, W, 3], (augmented value in [0, 1] - mean) / std.
+
+        Raises:
+            InputError: the images are not uint8 or not square.
         """
+        dtype, shape = keras.backend.standardize_dtype(images.dtype), tuple(images.shape)
+        if dtype != "uint8" or len(shape) != 4 or shape[1] != shape[2] or shape[3] != 3:
+            raise InputError(f"images must be uint8 [B, S, S, 3], not {dtype} {['B', *shape[1:]]}")
         seed = ops.convert_to_tensor(seed, "int32")
         if len(seed.shape) == 0:
             seed = ops.stack([seed, ops.zeros_like(seed)])
@@ -166,16 +172,6 @@ class Augmentation:
         found = ops.any(fits, axis=1)
         sides = (ops.where(found, ops.sum(side * first, axis=1), float(size)) for side in (height, width))
         return next(sides), next(sides)
-
-
-def two_views(
-    images: Any,
-    seed: Any,
-    mean: Sequence[float] = CIFAR10_MEAN,
-    std: Sequence[float] = CIFAR10_STD,
-) -> tuple[Any, Any]:
-    """The paper's two views: `Augmentation(mean=mean, std=std)(images, seed)`."""
-    return Augmentation(mean=tuple(mean), std=tuple(std))(images, seed)
 
 
 @cache

@@ -202,10 +202,10 @@ def check_backend() -> None:
     """
     name, source = os.environ.get("KERAS_BACKEND"), "KERAS_BACKEND"
     if not name:
-        path = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "keras.json"
         try:
+            path = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "keras.json"
             name, source = json.loads(path.read_text()).get("backend"), f"the backend in {path}"
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError, AttributeError, RuntimeError):  # the last one: there is no home folder
             return
     if name and name not in BACKENDS:
         choices = " or ".join(BACKENDS)

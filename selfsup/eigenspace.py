@@ -102,7 +102,8 @@ def commutator_size(correlation: np.ndarray, weight: np.ndarray) -> float:
         weight: W_p, [D, D].
 
     Returns:
-        A value of at least 0: 0 if F and W_p have the same eigenvectors, or if one of them is zero.
+        A value of at least 0: 0 if F and W_p have the same eigenvectors, or if one of them is zero; NaN if an
+        entry is not finite.
 
     Example:
         >>> commutator_size(np.diag([1.0, 2.0]), np.diag([-3.0, 0.5]))
@@ -110,7 +111,8 @@ def commutator_size(correlation: np.ndarray, weight: np.ndarray) -> float:
     """
     correlation, weight = np.asarray(correlation, np.float64), np.asarray(weight, np.float64)
     size = np.linalg.norm(correlation) * np.linalg.norm(weight)
-    return float(np.linalg.norm(correlation @ weight - weight @ correlation) / size) if size > 0 else 0.0
+    with np.errstate(invalid="ignore"):
+        return 0.0 if size == 0 else float(np.linalg.norm(correlation @ weight - weight @ correlation) / size)
 
 
 def effective_rank(eigenvalues: np.ndarray) -> float:
@@ -120,13 +122,15 @@ def effective_rank(eigenvalues: np.ndarray) -> float:
         eigenvalues: of F, [D]. Negative ones, which come from rounding, count as 0.
 
     Returns:
-        A value in [1, D]; 1 if no eigenvalue is positive.
+        A value in [1, D]; 1 if no eigenvalue is positive; NaN if one is not finite.
 
     Example:
         >>> round(effective_rank(np.array([0.0, 2.0, 2.0])), 3)
         2.0
     """
     positive = np.asarray(eigenvalues, np.float64)
+    if not np.isfinite(positive).all():
+        return np.nan
     positive = positive[positive > 0]
     p = positive / positive.sum()
     return float(np.exp(-np.sum(p * np.log(p))))

@@ -128,7 +128,7 @@ def of_outputs(loss: Loss) -> Callable[[Mapping[str, Any]], Any]:
 
     Args:
         loss: a function `(p1, p2, t1, t2) -> scalar`. Its keyword-only parameters get further outputs by
-            name. No gradient passes through t1 and t2.
+            name, if they have no default. No gradient passes through t1 and t2.
 
     Raises:
         InputError: a keyword-only parameter is not the name of an output.

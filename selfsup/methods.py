@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from selfsup.utils.errors import InputError
 from selfsup.utils.options import Option
 
 
@@ -23,6 +24,9 @@ class Method:
         rho: default decay of F's moving average, in [0, 1).
         options: help texts and accepted values of rule options that are not fields of `Config`.
 
+    Raises:
+        InputError: there is a rule, and the predictor has more than one layer.
+
     Example:
         >>> method = Method("W_p = c * F", rule=lambda f, c: c * f, rule_options={"c": 2.0})
         >>> method.ema, method.rho
@@ -36,6 +40,10 @@ class Method:
     rule_options: Mapping[str, Any] = field(default_factory=dict)
     rho: float = 0.3
     options: Mapping[str, Option] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.rule and self.predictor_layers != 1:
+            raise InputError(f"a rule needs predictor_layers=1, a linear W_p, not {self.predictor_layers}")
 
 
 METHODS: dict[str, Method] = {

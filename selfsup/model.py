@@ -94,6 +94,9 @@ class SiameseModel(SavedModel):
         check_settings()
         if loss and config.loss != Config.loss:
             raise InputError(f"loss: a function is given, and {config.loss} in the config; drop one")
+        usual = Config(image_size=config.image_size).resolved.augmentation
+        if augmentation and config.resolved.augmentation != usual:
+            raise InputError("augmentation: one is given, and other strengths in the config; drop one")
         if config.resolved.scheduled and not steps_per_epoch:
             raise InputError("steps_per_epoch is missing; the schedule of the config needs it")
         super().__init__(name=name)
@@ -170,6 +173,9 @@ class SiameseModel(SavedModel):
             z: the same values as those of a target that equals the online network, for a quarter less work.
         """
         view1, view2 = inputs if isinstance(inputs, (tuple, list)) else self.views(inputs)
+        dtype = keras.backend.standardize_dtype(view1.dtype)
+        if "float" not in dtype:
+            raise InputError(f"two views must be normalised float32, not {dtype}; or pass uint8 images")
 
         def project(view: Any, backbone: keras.Model, projector: keras.Model) -> tuple[Any, Any]:
             h = backbone(view, training=training)

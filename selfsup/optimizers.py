@@ -84,7 +84,6 @@ def from_config(config: Config, steps_per_epoch: int | None = None) -> CoupledSG
     """Returns the optimizer of a run. Schedules need the number of training steps per epoch."""
     groups, resolved = {}, config.resolved
     if resolved.trains_predictor:
-        ratio = resolved.predictor_learning_rate / config.learning_rate
-        groups[PREDICTOR] = Group(ratio, resolved.predictor_weight_decay)
+        groups[PREDICTOR] = Group(resolved.alpha_p, resolved.predictor_weight_decay)
     rate = learning_rate(config, steps_per_epoch)
     return CoupledSGD(rate, config.momentum, config.weight_decay, groups)

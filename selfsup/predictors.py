@@ -76,8 +76,9 @@ def directpred(correlation: Any, eps: float, spectrum: str = "normalized", solve
         eps: boost of all eigenvalues, at least 0, which keeps small ones from vanishing.
         spectrum: "normalized" or "paper".
         solver: "eigh" decomposes F. "newton_schulz" uses only matrix products: its W_p differs by at most
-            1e-3 in the spectral norm (relative to W_p for "paper"), and "normalized" raises eps to at least
-            1e-4. An F with clearly negative eigenvalues is decomposed.
+            1e-3 in the spectral norm (relative to W_p for "paper") if no eigenvalue is below -1e-6 max s,
+            and "normalized" raises eps to at least 1e-4. An F with clearly negative eigenvalues is
+            decomposed.
 
     Returns:
         W_p, float32 [D, D], symmetric.

@@ -28,6 +28,7 @@ class Resolved:
         freq: the rule sets W_p every `freq` steps; 0 without a rule.
         rule_options: keyword arguments of the rule.
         predictor_learning_rate, predictor_weight_decay: of a predictor trained by gradient.
+        alpha_p: the predictor's learning rate over that of the networks.
         scheduled: whether the learning rate or tau changes during the run.
         fixed_length: whether that depends on `epochs`, so that a longer run differs in its first epochs, too.
         stem: "small" or "large", see `networks.resnet`.
@@ -42,6 +43,7 @@ class Resolved:
     rule_options: Mapping[str, Any]
     predictor_learning_rate: float
     predictor_weight_decay: float
+    alpha_p: float
     scheduled: bool
     fixed_length: bool
     stem: str
@@ -59,6 +61,7 @@ def resolve(config: "Config") -> Resolved:
     ema = method.ema if config.ema is None else config.ema
     large = config.image_size >= LARGE
     fields = {name: getattr(config, name) if name in RULE_FIELDS else None for name in method.rule_options}
+    predictor_rate = config.predictor_learning_rate or config.learning_rate
     fixed_length = "cosine" in (config.schedule, config.tau_schedule)
     options = {
         name: config.rule_options.get(name, default if fields[name] is None else fields[name])
@@ -71,10 +74,11 @@ def resolve(config: "Config") -> Resolved:
         rho=method.rho if config.rho is None else config.rho,
         freq=(config.freq or 1) if method.rule else 0,
         rule_options=options,
-        predictor_learning_rate=config.predictor_learning_rate or config.learning_rate,
+        predictor_learning_rate=predictor_rate,
         predictor_weight_decay=(
             config.weight_decay if config.predictor_weight_decay is None else config.predictor_weight_decay
         ),
+        alpha_p=predictor_rate / config.learning_rate,
         scheduled=fixed_length or config.warmup_epochs > 0,
         fixed_length=fixed_length,
         stem=("large" if large else "small") if config.stem == "auto" else config.stem,

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from selfsup.config import Config
+from selfsup.utils.errors import InputError
 
 
 def learning_rate(config: Config, steps_per_epoch: int | None = None) -> Any:
@@ -19,6 +20,9 @@ def learning_rate(config: Config, steps_per_epoch: int | None = None) -> Any:
         config: the config.
         steps_per_epoch: training steps per epoch; needed unless the rate is constant.
 
+    Raises:
+        InputError: it is needed and missing.
+
     Example:
         >>> rate = learning_rate(Config(schedule="cosine", epochs=10), steps_per_epoch=100)
         >>> [round(float(rate(step)), 4) for step in (0, 500, 1000)]
@@ -27,7 +31,8 @@ def learning_rate(config: Config, steps_per_epoch: int | None = None) -> Any:
     peak, warmup = config.learning_rate, config.warmup_epochs
     if config.schedule == "constant" and not warmup:
         return peak
-    assert steps_per_epoch is not None
+    if steps_per_epoch is None:
+        raise InputError("steps_per_epoch is missing; the schedule of the config needs it")
     constant = config.schedule == "constant"
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup else peak,

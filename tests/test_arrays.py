@@ -335,3 +335,13 @@ def test_what_export_writes_is_read_as_the_same(tmp_path, capsys, changes, told)
     assert told in capsys.readouterr().out
     theirs, ours = read_npz("mine", path, 16), read_npz("mine", out, 16)
     assert ours.describe() == theirs.describe()
+
+
+def test_two_images_of_two_named_classes_are_no_ids(tmp_path):
+    images = np.zeros((2, 16, 16, 3), np.uint8)
+    arrays = {"x_train": images, "y_train": np.arange(2), "x_test": images, "y_test": np.arange(2)}
+    np.savez(tmp_path / "ids.npz", **arrays)
+    with pytest.raises(InputError, match="looks like ids"):
+        read_npz("ids", tmp_path / "ids.npz", 16)
+    np.savez(tmp_path / "named.npz", **arrays, class_names=np.array(["cat", "dog"]))
+    assert read_npz("named", tmp_path / "named.npz", 16).class_names == ("cat", "dog")

@@ -183,7 +183,7 @@ def test_statistics_of_many_draws(rng):
 def test_views_are_normalised_and_differ_within_the_batch(rng):
     images = np.repeat(photos(rng, 1), 16, axis=0)
     mean, std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
-    view1, view2 = (numpy(v) for v in augment.two_views(images, 3, mean, std))
+    view1, view2 = (numpy(v) for v in Augmentation(mean=mean, std=std)(images, 3))
     assert view1.shape == (16, 32, 32, 3)
     assert view1.dtype == np.float32
     assert len(np.unique(np.concatenate([view1, view2]).round(4), axis=0)) == 32
@@ -195,10 +195,10 @@ def test_views_are_normalised_and_differ_within_the_batch(rng):
 def test_views_are_a_pure_function_of_the_seed(rng):
     images = photos(rng, 8)  # as many as below, which shares the compilation
     for seed in (7, [7, 3]):
-        a, b = augment.two_views(images, seed), augment.two_views(images, seed)
+        a, b = Augmentation()(images, seed), Augmentation()(images, seed)
         np.testing.assert_array_equal(numpy(a[0]), numpy(b[0]))
-    assert not np.allclose(numpy(augment.two_views(images, 8)[0]), numpy(augment.two_views(images, 7)[0]))
-    assert not np.allclose(numpy(augment.two_views(images, [7, 4])[0]), numpy(a[0]))
+    assert not np.allclose(numpy(Augmentation()(images, 8)[0]), numpy(Augmentation()(images, 7)[0]))
+    assert not np.allclose(numpy(Augmentation()(images, [7, 4])[0]), numpy(a[0]))
 
 
 @pytest.mark.parametrize("batch", [16, 32])
@@ -229,7 +229,7 @@ def test_compiled_views_equal_those_of_single_operations(rng, batch):
 
 def test_shards_of_a_batch_get_the_views_of_the_whole(rng):
     images = rng.integers(0, 256, (8, 32, 32, 3), np.uint8)
-    whole = augment.two_views(images, 3)
+    whole = Augmentation()(images, 3)
     shards = [Augmentation()(images[4 * i : 4 * i + 4], 3, shard=i, shards=2) for i in range(2)]
     for view, halves in zip(whole, zip(*shards, strict=True), strict=True):
         found = np.concatenate([ops.convert_to_numpy(half) for half in halves])

@@ -185,3 +185,14 @@ def test_an_option_of_a_rule_may_have_the_name_of_another_setting(monkeypatch):
     given = Config(method="own", rule_options={"momentum": 0.5})
     assert (given.resolved.rule_options["momentum"], given.momentum) == (0.5, 0.9)
     assert cli.CommandLine("", {}).parse(["command", "--method=own"])[1] == {"method": "own"}
+    assert Config(method="own", rule_options={"name": (1, 2)}).resolved.rule_options["name"] == (1, 2)
+
+
+def test_a_rule_option_that_is_a_field_is_not_given_twice():
+    with pytest.raises(InputError, match="eps is a field of Config; pass it as eps="):
+        Config(method="directset", rule_options={"eps": -5.0})
+
+
+def test_a_rule_needs_a_linear_predictor():
+    with pytest.raises(InputError, match="predictor_layers=1"):
+        Method("own", predictor_layers=2, rule=lambda f: f)

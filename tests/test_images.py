@@ -298,6 +298,27 @@ def test_values_out_of_range_name_the_file(tmp_path):
         read_image(tmp_path / "a.tiff", 8)
 
 
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (np.float32([[0, np.nextafter(1, 2)]]), [0, 255]),  # resampling overshoots
+        (np.float32([[-1e-4, 0.5]]), [0, 128]),
+        (np.float32([[0, 200]]), [0, 200]),
+        (np.uint16([[0, 65535]]), [0, 255]),
+        (np.uint16([[0, 0]]), [0, 0]),
+        (np.float32([[0, 1.5]]), "float values must lie in"),
+        (np.uint16([[0, 255]]), "16-bit values up to 255 are nearly black, or 8 bits"),
+    ],
+)
+def test_no_range_is_mistaken_for_another(values, expected, tmp_path):
+    Image.fromarray(np.repeat(values, 2, axis=0)).save(tmp_path / "a.tiff")
+    if isinstance(expected, str):
+        with pytest.raises(BrokenImage, match=expected):
+            read_image(tmp_path / "a.tiff", 2)
+    else:
+        assert read_image(tmp_path / "a.tiff", 2)[0][0, :, 0].tolist() == expected
+
+
 def test_pipes_folders_and_dead_links_are_never_opened(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("opened"))
     os.mkfifo(tmp_path / "pipe")

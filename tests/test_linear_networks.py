@@ -96,6 +96,12 @@ def test_a_trained_network_follows_theorem_1_with_the_cosine_and_momentum(beta, 
     assert np.linalg.norm(found.weight[-1] - weight * np.sqrt(expected[-1])) > 0.1
 
 
+def test_a_schedule_is_refused():
+    config = Config(method="sgd", loss="euclidean", tau_schedule="cosine")
+    with pytest.raises(InputError, match="no schedules"):
+        linear_networks.LinearSiamese(config, np.ones((2, 3)), np.eye(2))
+
+
 def test_weights_are_not_set_only_every_few_steps(rng):
     with pytest.raises(InputError, match="freq"):
         linear_networks.LinearSiamese(Config(freq=2), np.ones((2, 3)), np.eye(2))

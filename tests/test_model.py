@@ -44,6 +44,7 @@ def snapshot(model):
 ALL = [
     {"method": "byol"},
     {"method": "byol", "symmetric": True},
+    {"method": "directpred", "freq": 5, "symmetric": True},
     {"method": "simsiam"},
     {"method": "simsiam", "symmetric": True, "predictor_learning_rate": 0.3},
     {"method": "sgd"},

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import selfsup
+from selfsup import cli
 from selfsup.commands import run
 from selfsup.records.results import read_result
 
@@ -164,6 +165,15 @@ def test_another_backend_gets_one_line(backend, tmp_path, capsys, monkeypatch):
     assert call(f"--workdir={tmp_path / 'run'}") == 2
     assert f"{tmp_path / 'keras.json'} is {backend!r}" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_no_home_folder_is_needed(monkeypatch):
+    def homeless(_):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    monkeypatch.setattr(cli.Path, "expanduser", homeless)
+    cli.check_backend()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 import selfsup
 from selfsup.analysis import probe
 from selfsup.analysis.encoder import probed_model
-from selfsup.augment import two_views
+from selfsup.augment import Augmentation
 
 EPOCHS, BATCH, IMAGES = 3, 8, 40
 
@@ -55,7 +55,7 @@ def test_views_are_those_of_the_seed_and_step_normalised_by_the_data(finished):
     np.testing.assert_allclose(data.std, std, atol=6e-5)
     assert [steps for steps, _ in observer.views] == [0, IMAGES // BATCH, 2 * IMAGES // BATCH]
     for steps, found in observer.views:
-        expected = two_views(data.x_train[:BATCH], [config.seed, steps], mean, std)
+        expected = Augmentation(mean=mean, std=std)(data.x_train[:BATCH], [config.seed, steps])
         for view, wanted in zip(found, expected, strict=True):
             np.testing.assert_allclose(view, keras.ops.convert_to_numpy(wanted), atol=5e-3)
             assert np.abs(view.mean((0, 1, 2))).max() < 2
@@ -68,7 +68,7 @@ def test_views_differ_between_views_images_and_steps(finished):
     views = [
         keras.ops.convert_to_numpy(view)
         for steps in range(3)
-        for view in two_views(same, [config.seed, steps], data.mean, data.std)
+        for view in Augmentation(mean=data.mean, std=data.std)(same, [config.seed, steps])
     ]
     flat = np.concatenate(views).reshape(len(views) * BATCH, -1)
     distances = np.linalg.norm(flat[:, None] - flat[None], axis=-1)
@@ -77,7 +77,7 @@ def test_views_differ_between_views_images_and_steps(finished):
 
 def test_a_seed_has_its_own_views(finished):
     _, data, observer, _ = finished
-    other = two_views(data.x_train[:BATCH], [6, 0], data.mean, data.std)
+    other = Augmentation(mean=data.mean, std=data.std)(data.x_train[:BATCH], [6, 0])
     for view, wanted in zip(observer.views[0][1], other, strict=True):
         assert np.abs(view - keras.ops.convert_to_numpy(wanted)).mean() > 0.1
 

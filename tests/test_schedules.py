@@ -237,3 +237,8 @@ def test_a_run_starts_from_the_weights_of_another(tiny_npz, tmp_path, capsys):
     with pytest.raises(InputError, match="there is no checkpoint in"):
         train.run(config_of(tiny_npz), tmp_path / "none", init_from=tmp_path / "missing")
     assert not (tmp_path / "wide").exists()
+
+
+def test_a_schedule_needs_the_length_of_an_epoch():
+    with pytest.raises(InputError, match="steps_per_epoch is missing"):
+        from_config(Config(warmup_epochs=1))

@@ -111,6 +111,51 @@ def test_an_augmentation(images):
         selfsup.Augmentation(grey_rate=2.0)
 
 
+def test_what_cannot_be_augmented_is_refused(images):
+    views = selfsup.Augmentation()
+    for wrong in (images / 255.0, images[:, :24], images[..., :1], images[0]):
+        with pytest.raises(InputError, match=r"images must be uint8 \[B, S, S, 3\], not "):
+            views(wrong, 0)
+    with pytest.raises(InputError, match=r"images must be uint8 \[N, H, W, 3\], not float64"):
+        selfsup.SiameseModel(config(), images / 255.0)
+    model = selfsup.SiameseModel(config())
+    with pytest.raises(InputError, match="two views must be normalised float32, not uint8"):
+        model((images, images))
+    with pytest.raises(InputError, match="augmentation: one is given, and other strengths"):
+        selfsup.SiameseModel(config(grey_rate=0.0), augmentation=identical_views)
+
+
+def test_two_views_are_one_input_with_and_without_labels(images):
+    view1, view2 = (images.astype(np.float32) / 127.5 - 1, images[::-1].astype(np.float32) / 127.5 - 1)
+    model = selfsup.SiameseModel(config(method="sgd"), backbone=tiny_backbone)
+    model.compile(run_eagerly=EAGER)
+    out = model((view1, view2))
+    expected = float(
+        selfsup.losses.symmetric_negative_cosine(*(out[name] for name in ("p1", "p2", "t1", "t2")))
+    )
+    assert model.evaluate(view1, view2, batch_size=16, verbose=0, return_dict=True)["loss"] == pytest.approx(
+        expected, rel=1e-4
+    )
+    labels = np.arange(16)[:, None] % 2
+    probed = selfsup.SiameseModel(config(method="sgd"), backbone=tiny_backbone, classes=2)
+    probed.compile(run_eagerly=EAGER)
+    probed.fit(view1, view2, sample_weight=labels, batch_size=16, verbose=0)
+    assert ops.convert_to_numpy(probed.online_probe.state[0]).any()
+    with pytest.raises(InputError, match=r"labels must be whole numbers \[B\], not \['B', 2\]"):
+        probed.fit(images, np.eye(2)[labels[:, 0]], batch_size=16, verbose=0)
+
+
+def test_a_subclassed_backbone_is_refused(images):
+    class Own(keras.Model):
+        def call(self, inputs):
+            return keras.ops.mean(inputs, axis=(1, 2))
+
+    own = Own()
+    own(images.astype(np.float32))
+    with pytest.raises(InputError, match="built functional"):
+        selfsup.SiameseModel(config(), backbone=own)
+
+
 def test_a_loss(images):
     model = selfsup.SiameseModel(config(method="sgd"), loss=euclidean)
     model.compile(run_eagerly=EAGER)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from selfsup import theory
 from selfsup.config import Config
 from selfsup.theory import Constants
+from selfsup.utils.errors import InputError
 
 
 def between(low, high):
@@ -150,6 +151,9 @@ def test_fixed_points_threshold_and_basin():
     assert boundary == pytest.approx(0.054447, abs=1e-4)
     assert theory.basin_boundary(0.02, constants, sigma2) < boundary
     assert theory.basin_boundary(0.5, constants, sigma2) == 0
+    for rates in ({"eta": 0.0}, {"eta": 0.05, "eta_p": 0.0}):
+        with pytest.raises(InputError, match="without weight decay"):
+            theory.basin_boundary(0.5, theory.Constants(**rates), sigma2)
     assert np.isnan(theory.basin_boundary(0.01, Constants(eta=0.2), sigma2))
 
 

@@ -8,7 +8,7 @@ import keras
 class StepModel(keras.Model):
     """A model whose `after_step` runs after every training step and may assign variables.
 
-    A batch that is a pair of images, (view1, view2), reaches `call` as one input.
+    A batch of two views, (view1, view2) or (view1, view2, labels), reaches `call` as one input.
     """
 
     def after_step(self) -> None:
@@ -31,6 +31,10 @@ class StepModel(keras.Model):
         non_trainable = [scope.get_current_value(v) for v in self.non_trainable_variables]
         return logs, (trainable, non_trainable, *rest)
 
+    def test_step(self, *args: Any) -> Any:
+        """As `keras.Model.test_step`, with the arguments of `train_step`."""
+        return super().test_step(*args[:-1], _as_pair(args[-1]))
+
 
 def sync(model: keras.Model) -> None:
     """Brings the variables of a model in `fit` up to date: JAX does so only on request."""
@@ -38,6 +42,6 @@ def sync(model: keras.Model) -> None:
 
 
 def _as_pair(data: Any) -> Any:
-    """A batch of two views as one input; Keras would take the second one for labels."""
-    x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
-    return data if y is None or len(y.shape) != 4 else ((x, y),)
+    """A batch of two views as one input, with labels if there are any. Keras takes view2 for labels."""
+    x, y, labels = keras.utils.unpack_x_y_sample_weight(data)
+    return data if y is None or len(y.shape) != 4 else ((x, y), labels)

@@ -129,8 +129,9 @@ def _assemble(
     }
     names: tuple[str, ...] = ()
     if labelled:
-        y_train, y_test, names, renumbered = number(labels["y_train"], labels.get("y_test"), source)
-        if "class_names" in arrays and labels["y_train"].dtype.kind in "iu":
+        named = "class_names" in arrays
+        y_train, y_test, names, renumbered = number(labels["y_train"], labels.get("y_test"), source, named)
+        if named and labels["y_train"].dtype.kind in "iu":
             values = [int(value) for value in names] or range(int(y_train.max()) + 1)
             names = class_names(values, arrays["class_names"], source)
     images, changes = as_rgb(images, image_size, source)

@@ -56,7 +56,8 @@ class Dataset:
     def __post_init__(self) -> None:
         missing = [name for name in KEYS[1:] if getattr(self, name) is None]
         if missing and len(missing) < 3:
-            raise InputError(f"dataset {self.name} has labels but no {' and no '.join(missing)}")
+            found = " and ".join(name for name in KEYS[1:] if name not in missing)
+            raise InputError(f"dataset {self.name} has {found} but no {' and no '.join(missing)}")
         for key in ("x_train", "x_test", "x_extra"):
             images = getattr(self, key)
             if images is not None or key == "x_train":

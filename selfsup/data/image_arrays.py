@@ -6,6 +6,7 @@ import numpy as np
 
 from selfsup.data import images as single
 from selfsup.data.dataset import chunks
+from selfsup.data.eight_bits import float_bytes, float_range, high_byte
 from selfsup.utils.errors import InputError
 
 SHAPES = "[N, H, W], [N, H, W, 1], [N, H, W, 3], [N, H, W, 4], [N, 3, H, W] or [N, 1, H, W]"
@@ -77,12 +78,13 @@ def value_range(images: np.ndarray, where: str) -> str:
     if dtype.kind == "f":
         if not np.isfinite([low, high]).all():
             raise InputError(f"{where} has values that are infinite or not a number ({dtype})")
-        if low < 0 or 1 < high <= 2 or high > 255:
+        white = float_range(low, high)
+        if white is None:
             raise InputError(
                 f"{where} is {dtype} from {low:.4g} to {high:.4g}, expected 0 to 1 or 0 to 255; "
                 "give the images as they are before normalisation"
             )
-        return FLOATS if high <= 1 else BYTES
+        return FLOATS if white == 1 else BYTES
     if dtype.kind == "u" and dtype.itemsize == 2 and high > 255:
         return WORDS
     if low < 0 or high > 255:
@@ -163,8 +165,8 @@ def _convert(images: np.ndarray, values: str, size: int) -> np.ndarray:
 
 def _to_bytes(images: np.ndarray, values: str) -> np.ndarray:
     if values == WORDS:
-        return single.high_byte(images)
+        return high_byte(images)
     if images.dtype.kind == "f":
-        scaled = images.astype(np.promote_types(images.dtype, np.float32))
-        return np.rint(scaled * 255 if values == FLOATS else scaled).astype(np.uint8)
+        exact = images.astype(np.promote_types(images.dtype, np.float32))
+        return float_bytes(exact, 1 if values == FLOATS else 255)
     return images.astype(np.uint8, copy=False)

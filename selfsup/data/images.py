@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from selfsup.data.eight_bits import eight_bits, high_byte
 from selfsup.utils.errors import InputError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
@@ -91,7 +92,7 @@ def to_rgb(image: Image.Image | np.ndarray, size: int) -> np.ndarray:
     """
     if not isinstance(image, Image.Image):
         image = _from_array(image)
-    image = _opaque(_square(_eight_bits(_turned(image))))
+    image = _opaque(_square(eight_bits(_turned(image))))
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(image)
@@ -208,31 +209,6 @@ def _square(image: Image.Image) -> Image.Image:
         return image
     left, top = round((width - side) / 2), round((height - side) / 2)
     return image.crop((left, top, left + side, top + side))
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Scales modes with more than 8 bits per channel to mode L."""
-    if image.mode == "F":
-        values = np.asarray(image)
-        low, high = values.min(), values.max()
-        if not 0 <= low <= high <= 255:  # also for NaN
-            raise InputError(f"float values must lie in [0, 1] or [0, 255], not in [{low:.4g}, {high:.4g}]")
-        return Image.fromarray((values * (255 if high <= 1 else 1)).round().astype(np.uint8))
-    if not image.mode.startswith("I"):
-        return image
-    values = np.asarray(image).astype(np.int64)
-    low, high = values.min(), values.max()
-    if low < 0 or high > 65535:
-        raise InputError(f"integer values must lie in [0, 65535], not in [{low}, {high}]")
-    clear = image.info.get("transparency")  # the grey that is transparent
-    if isinstance(clear, int):
-        values[values == clear] = 65535
-    return Image.fromarray(high_byte(values))
-
-
-def high_byte(values: np.ndarray) -> np.ndarray:
-    """Scales [0, 65535] to uint8 [0, 255]: value / 257, rounded."""
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def _opaque(image: Image.Image) -> Image.Image:

@@ -54,13 +54,14 @@ def one_label_each(labels: np.ndarray, count: int, where: str) -> np.ndarray:
 
 
 def number(
-    y_train: np.ndarray, y_test: np.ndarray | None, source: str
+    y_train: np.ndarray, y_test: np.ndarray | None, source: str, named: bool = False
 ) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...], str]:
     """Numbers the classes 0, 1, ... in the order of their labels.
 
     Args:
         y_train, y_test: labels as from `one_label_each`; None if there are no test images.
         source: the name of the dataset, for error messages.
+        named: whether the classes have names; labels that all differ are then no ids.
 
     Returns:
         The two arrays as int64, the labels as text in the order of the classes, and a note. The last two are
@@ -79,7 +80,7 @@ def number(
         raise InputError(
             f"{source}: y_train must have at least two classes; all its labels are {labels[0]!s}"
         )
-    if 2 * len(labels) > len(y_train):
+    if 2 * len(labels) > len(y_train) and not named:
         raise InputError(
             f"{source}: y_train looks like ids, not classes: {len(labels)} different labels for "
             f"{len(y_train)} images"

@@ -15,12 +15,12 @@ def make_backbone(given: Backbone) -> keras.Model:
     """Returns a user's backbone, which is given as a model or as a function that returns one.
 
     Raises:
-        InputError: it is not a built Keras model from images [B, H, W, 3] to features [B, D].
+        InputError: it is not a built functional Keras model from images [B, H, W, 3] to features [B, D].
     """
     model = given if isinstance(given, keras.Model) else given()
-    if not isinstance(model, keras.Model) or not model.built:
+    if not isinstance(model, keras.Model) or not model.built or not hasattr(model, "inputs"):
         raise InputError(
-            f"backbone must be a built keras.Model or a function that returns one, not {model!r}"
+            f"backbone must be a built functional keras.Model or a function that returns one, not {model!r}"
         )
     if any(variable.path.startswith("predictor/") for variable in model.weights):
         raise InputError("backbone must not have a layer named predictor, the name that identifies W_p")

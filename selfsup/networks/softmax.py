@@ -89,14 +89,17 @@ class OnlineProbe(keras.layers.Layer):
 
         Args:
             views: features of views of the same images, float [B, D] each; no gradient flows back.
-            labels: classes of the images, int [B], negative where unknown.
+            labels: classes of the images, int [B] or [B, 1], negative where unknown.
             step: the number of this step, from 1, a scalar.
 
         Raises:
-            InputError: there are no labels.
+            InputError: there are no labels, or they have another shape.
         """
         if labels is None:
             raise InputError("labels are missing; the online probe needs them")
+        if tuple(labels.shape[1:]) not in ((), (1,)):
+            raise InputError(f"labels must be whole numbers [B], not {['B', *labels.shape[1:]]}")
+        labels = ops.reshape(labels, (-1,))
         features = ops.cast(replicas.gather(ops.stop_gradient(ops.concatenate(views))), "float32")
         labels = ops.cast(replicas.gather(ops.concatenate([labels] * len(views))), "int32")
         known = ops.cast(labels >= 0, "float32")

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from selfsup.utils.errors import InputError
+
 LIMIT = 4 * 2**30
 """Bytes up to which images are kept on the device by default."""
 
@@ -25,9 +27,14 @@ class ImageStore(keras.layers.Layer):
     """Keeps images, uint8 [N, H, W, 3], on the device, so that no step waits for the host.
 
     The images are a variable that is not saved with the model.
+
+    Raises:
+        InputError: the images are not uint8 [N, H, W, 3].
     """
 
     def __init__(self, images: np.ndarray) -> None:
+        if images.dtype != np.uint8 or images.ndim != 4:
+            raise InputError(f"images must be uint8 [N, H, W, 3], not {images.dtype} {list(images.shape)}")
         super().__init__(name="images", trainable=False)
         self.images = self.add_weight(
             shape=images.shape,

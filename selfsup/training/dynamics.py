@@ -123,5 +123,4 @@ def _layers(model: SiameseModel) -> tuple[np.ndarray, np.ndarray] | None:
         return None
     kernels = (model.projector.layers[-1].kernel, model.predictor_kernels[0])
     weight, first = (ops.convert_to_numpy(kernel).astype(np.float64).T for kernel in kernels)
-    alpha_p = model.resolved.predictor_learning_rate / model.config.learning_rate
-    return weight, first / np.sqrt(alpha_p)
+    return weight, first / np.sqrt(model.resolved.alpha_p)

@@ -63,11 +63,10 @@ class Constants:
         if resolved.scheduled:
             raise InputError("the equations of the theory have constant rates; this config has a schedule")
         dt = config.learning_rate / (1.0 - config.momentum)
-        alpha_p = resolved.predictor_learning_rate / config.learning_rate
         return cls(
             eta=config.weight_decay,
-            eta_p=alpha_p * resolved.predictor_weight_decay,
-            alpha_p=alpha_p,
+            eta_p=resolved.alpha_p * resolved.predictor_weight_decay,
+            alpha_p=resolved.alpha_p,
             beta=(1.0 - resolved.tau) / dt if resolved.ema else math.inf,
             dt=dt,
             momentum=config.momentum,

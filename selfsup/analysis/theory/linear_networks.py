@@ -81,7 +81,7 @@ class LinearSiamese(StepModel):
         loss: see `SiameseModel`; None for the config's.
 
     Raises:
-        InputError: the config sets W_p only every few steps.
+        InputError: the config sets W_p only every few steps, or has a schedule.
     """
 
     def __init__(
@@ -93,8 +93,8 @@ class LinearSiamese(StepModel):
         loss: losses.Loss | None = None,
     ) -> None:
         super().__init__(name="linear_siamese")
-        if config.resolved.freq > 1:
-            raise InputError("freq must be 1 for a linear network")
+        if config.resolved.freq > 1 or config.resolved.scheduled:
+            raise InputError("a linear network has freq=1 and no schedules; drop them from the config")
         self.config, self.resolved = config, config.resolved
         self.rule = rule or self._rule_of_method()
         self.pair_loss = losses.of_outputs(loss or getattr(losses, LOSSES[config.loss].function))

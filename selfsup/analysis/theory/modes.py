@@ -27,6 +27,7 @@ import numpy as np
 
 from selfsup.analysis.theory.constants import Array, Constants
 from selfsup.analysis.theory.integrate import integrate
+from selfsup.utils.errors import InputError
 
 DIRECTIONS = 2.0
 """The cosine loss is a sum over both directions, each of scale 1 (`losses.LOSS_SCALE`)."""
@@ -179,8 +180,11 @@ def basin_boundary(s: float, constants: Constants, sigma2: float = 0.0, tau: flo
 
     Args:
         s: start value of s.
-        constants: with eta above 0; beta is ignored.
+        constants: with eta and eta_p above 0; beta is ignored.
         sigma2, tau: of the mode.
+
+    Raises:
+        InputError: eta or eta_p is 0.
 
     Returns:
         The boundary; NaN if the mode dies from everywhere.
@@ -189,6 +193,8 @@ def basin_boundary(s: float, constants: Constants, sigma2: float = 0.0, tau: flo
         >>> bool(basin_boundary(0.01, Constants(eta=0.05), sigma2=0.5) < 0.054447)
         True
     """
+    if min(constants.eta, constants.predictor_decay) <= 0:
+        raise InputError("without weight decay of both networks, a mode reaches no fixed point")
     unstable, stable = fixed_points(constants.eta, sigma2, tau)
     fixed = Constants(constants.eta, constants.eta_p, constants.alpha_p)
     times = np.array([0.0, SETTLED / constants.eta])
