@@ -13,7 +13,7 @@ from selfsup.backend import replicas
 from selfsup.backend.devices import jit_compile
 from selfsup.backend.precision import full_precision
 from selfsup.backend.settings import check_settings
-from selfsup.config import METHODS, Config
+from selfsup.config import Config
 from selfsup.methods import LOSSES
 from selfsup.networks.backbones import Backbone, check_images
 from selfsup.networks.heads import PROJECTION
@@ -102,7 +102,7 @@ class SiameseModel(SavedModel):
         super().__init__(name=name)
         self.config, self.resolved = config, config.resolved
         self.mean, self.std = tuple(mean), tuple(std)
-        self.method = METHODS[self.resolved.method]
+        self.rule = predictors.rule_of(self.resolved)
         self.store = None if images is None else ImageStore(images)
         self.augmentation = augmentation or Augmentation(**self.resolved.augmentation)
         if isinstance(self.augmentation, Augmentation):
@@ -247,15 +247,12 @@ class SiameseModel(SavedModel):
     @full_precision()
     def set_predictor(self) -> None:
         """Sets W_p by the method's rule, if it has one, after steps 1, freq + 1, 2 freq + 1, ..."""
-        rule = self.method.rule
-        if isinstance(rule, str):
-            rule = getattr(predictors, rule)
-        if rule is None:
+        if (rule := self.rule) is None:
             return
         (kernel,) = self.predictor_kernels
 
         def new_kernel() -> Any:
-            return ops.transpose(rule(ops.convert_to_tensor(self.correlation), **self.resolved.rule_options))
+            return ops.transpose(rule(ops.convert_to_tensor(self.correlation)))
 
         if self.resolved.freq == 1:
             kernel.assign(new_kernel())

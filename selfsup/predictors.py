@@ -4,17 +4,39 @@ A rule takes F, float32 [D, D], and keyword options. It returns W_p, float32 [D,
 p = W_p z. All functions use `keras.ops`, so that every backend runs the same code.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from keras import ops
 
 from selfsup.backend.precision import full_precision
 from selfsup.linalg import largest_eigenvalue, square_root
+from selfsup.methods import METHODS
+from selfsup.resolved import Resolved
 
 RESIDUAL = 1e-3
 """Largest entry of root^2 - F up to which the root of the Newton-Schulz iteration is used."""
 SPECTRUM_FLOOR = 1e-4
 """Lower bound of DirectPred's eigenvalues of W_p, as in Tian et al.'s published code."""
+
+
+def rule_of(resolved: Resolved) -> Callable[[Any], Any] | None:
+    """Returns the rule of a config's method, from F to W_p, with its options; None if it has none.
+
+    Args:
+        resolved: `config.resolved`.
+
+    Example:
+        >>> from selfsup.config import Config
+        >>> rule_of(Config(method="byol").resolved) is None
+        True
+        >>> rule_of(Config(method="directcopy", eps=0.2).resolved).keywords
+        {'eps': 0.2, 'norm': 'fro'}
+    """
+    rule = METHODS[resolved.method].rule
+    function = globals()[rule] if isinstance(rule, str) else rule
+    return None if function is None else partial(function, **resolved.rule_options)
 
 
 @full_precision()

@@ -44,7 +44,8 @@ def make_deterministic() -> None:
     is computed.
     """
     if keras.backend.backend() == "jax":
-        os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), _JAX_DETERMINISTIC])
+        flags = os.environ.get("XLA_FLAGS", "").split()
+        os.environ["XLA_FLAGS"] = " ".join(dict.fromkeys([*flags, _JAX_DETERMINISTIC]))
         return
     import tensorflow as tf
 

@@ -16,7 +16,7 @@ from selfsup.analysis.theory.constants import Array, Constants
 from selfsup.analysis.theory.matrices import Networks
 from selfsup.backend.step import StepModel
 from selfsup.config import Config
-from selfsup.methods import LOSSES, METHODS
+from selfsup.methods import LOSSES
 from selfsup.networks.heads import mlp
 from selfsup.networks.siamese import PREDICTOR
 from selfsup.optimizers import from_config
@@ -96,7 +96,7 @@ class LinearSiamese(StepModel):
         if config.resolved.freq > 1 or config.resolved.scheduled:
             raise InputError("a linear network has freq=1 and no schedules; drop them from the config")
         self.config, self.resolved = config, config.resolved
-        self.rule = rule or self._rule_of_method()
+        self.rule = rule or predictors.rule_of(self.resolved)
         self.pair_loss = losses.of_outputs(loss or getattr(losses, LOSSES[config.loss].function))
         outputs, inputs = weight.shape
         self.projector = mlp(inputs, 1, "projector", output=outputs)
@@ -113,11 +113,6 @@ class LinearSiamese(StepModel):
         )
         self.started = self.add_weight(shape=(), initializer="zeros", trainable=False, name="started")
         self.built = True
-
-    def _rule_of_method(self) -> Rule | None:
-        rule = METHODS[self.resolved.method].rule
-        function = getattr(predictors, rule) if isinstance(rule, str) else rule
-        return function and (lambda correlation: function(correlation, **self.resolved.rule_options))
 
     def call(self, inputs: tuple[Any, Any], training: bool = False) -> dict[str, Any]:
         """Returns z1, z2, p1, p2, t1 and t2 of two views [B, N], [B, D] each."""
