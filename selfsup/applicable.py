@@ -1,6 +1,6 @@
 """Which settings apply together: what does not apply to a config's method is refused, not ignored."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from selfsup.methods import LOSSES, METHODS, RULE_FIELDS
 from selfsup.utils.errors import InputError
@@ -20,6 +20,8 @@ def check_applicable(config: "Config") -> None:
         if name in config.rule_options or getattr(config, name, None) is not None:
             raise InputError(f"{name} does not apply: {reason}; leave it out")
 
+    if fields := sorted(config.rule_options.keys() & set(RULE_FIELDS)):
+        raise InputError(f"rule_options: {fields[0]} is a field of Config; pass it as {fields[0]}=")
     method, resolved = METHODS[config.method], config.resolved
     if config.method == "simsiam" and config.ema:
         raise InputError("ema: simsiam with an EMA target is byol; use method byol")
@@ -43,3 +45,16 @@ def check_applicable(config: "Config") -> None:
         raise InputError(
             f"warmup_epochs must be below the number of epochs ({config.epochs}), not {config.warmup_epochs}"
         )
+
+
+def check_components(config: "Config", augmentation: Any, loss: Any) -> None:
+    """Checks that a config does not ask for something else than the given components.
+
+    Raises:
+        InputError: it has a loss or strengths of the augmentation, too.
+    """
+    usual = type(config)(image_size=config.image_size)
+    if loss and config.loss != usual.loss:
+        raise InputError(f"loss: a function is given, and {config.loss} in the config; drop one")
+    if augmentation and config.resolved.augmentation != usual.resolved.augmentation:
+        raise InputError("augmentation: one is given, and other strengths in the config; drop one")

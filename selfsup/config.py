@@ -174,8 +174,6 @@ class Config:
             raise InputError(f"method must be one of {', '.join(METHODS)}, not {self.method!r}")
         given = {name: as_plain(value) for name, value in dict(self.rule_options).items()}
         object.__setattr__(self, "rule_options", given)
-        if fields := sorted(given.keys() & OPTIONS.keys() & set(RULE_FIELDS)):
-            raise InputError(f"rule_options: {fields[0]} is a field of Config; pass it as {fields[0]}=")
         for name, default in METHODS[self.method].rule_options.items():
             if name in given and isinstance(default, bool | int | float | str):
                 given[name] = rule_option(self.method, name).check(name, given[name])

@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from selfsup import augment, losses, monitor, predictors
+from selfsup.applicable import check_components
 from selfsup.augment import Augmentation
 from selfsup.backend import replicas
 from selfsup.backend.devices import jit_compile
@@ -92,11 +93,7 @@ class SiameseModel(SavedModel):
                 schedule lacks `steps_per_epoch`.
         """
         check_settings()
-        if loss and config.loss != Config.loss:
-            raise InputError(f"loss: a function is given, and {config.loss} in the config; drop one")
-        usual = Config(image_size=config.image_size).resolved.augmentation
-        if augmentation and config.resolved.augmentation != usual:
-            raise InputError("augmentation: one is given, and other strengths in the config; drop one")
+        check_components(config, augmentation, loss)
         if config.resolved.scheduled and not steps_per_epoch:
             raise InputError("steps_per_epoch is missing; the schedule of the config needs it")
         super().__init__(name=name)
