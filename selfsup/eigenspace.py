@@ -110,8 +110,8 @@ def commutator_size(correlation: np.ndarray, weight: np.ndarray) -> float:
         0.0
     """
     correlation, weight = np.asarray(correlation, np.float64), np.asarray(weight, np.float64)
-    size = np.linalg.norm(correlation) * np.linalg.norm(weight)
     with np.errstate(invalid="ignore"):
+        size = np.linalg.norm(correlation) * np.linalg.norm(weight)
         return 0.0 if size == 0 else float(np.linalg.norm(correlation @ weight - weight @ correlation) / size)
 
 

@@ -1,5 +1,6 @@
 """Finished runs that are trained longer, or only evaluated again."""
 
+import signal
 from dataclasses import asdict
 
 import keras
@@ -15,6 +16,7 @@ from selfsup.records.results import RESULT, read_result, write_json
 from selfsup.training import pretrain
 from selfsup.training import run as train
 from selfsup.utils.errors import InputError
+from selfsup.utils.interrupts import Interrupted
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -126,18 +128,41 @@ def test_a_run_that_a_callback_ended_stays_ended_after_an_interruption(tiny_npz,
         assert train.run(config_of(tiny_npz, epochs=3), tmp_path).monitor["epoch"] == 1
 
 
-def test_the_best_weights_are_those_that_are_evaluated_again(tiny_npz, tmp_path):
-    class Rising(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            logs["worse"] = epoch
+class Worse(keras.callbacks.Callback):
+    """A measure that is best after the first epoch."""
 
-    best = keras.callbacks.EarlyStopping("worse", mode="min", patience=1, restore_best_weights=True)
-    first = train.run(config_of(tiny_npz, epochs=5), tmp_path, callbacks=[Rising(), best])
-    assert first.monitor["epoch"] == 2
+    def on_epoch_end(self, epoch, logs=None):
+        logs["worse"] = epoch
+
+
+@pytest.mark.parametrize(("patience", "epochs"), [(1, 2), (2, 3), (9, 4)])
+def test_the_best_weights_are_evaluated_and_the_last_ones_trained_on(patience, epochs, tiny_npz, tmp_path):
     one = train.run(config_of(tiny_npz, epochs=1), tmp_path / "one")
-    assert first.accuracy == one.accuracy
-    again = train.run(config_of(tiny_npz, epochs=5, probe_epochs=3), tmp_path)
+    best = keras.callbacks.EarlyStopping("worse", mode="min", patience=patience, restore_best_weights=True)
+    first = train.run(config_of(tiny_npz, epochs=4), tmp_path / "parts", callbacks=[Worse(), best])
+    assert (first.monitor["epoch"], first.accuracy) == (epochs, one.accuracy)
+    again = train.run(config_of(tiny_npz, epochs=4, probe_epochs=3), tmp_path / "parts")
     assert (again.weights, again.accuracy["knn"]) == (first.weights, first.accuracy["knn"])
+    train.run(config_of(tiny_npz, epochs=5), tmp_path / "whole")
+    train.run(config_of(tiny_npz, epochs=5), tmp_path / "parts")
+    assert_same(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_a_signal_in_the_last_epoch_does_not_change_how_it_ends(tiny_npz, tmp_path):
+    class Signal(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 1:
+                signal.raise_signal(signal.SIGTERM)
+
+    config = config_of(tiny_npz, epochs=4)
+    best = keras.callbacks.EarlyStopping("worse", mode="min", patience=1, restore_best_weights=True)
+    first = train.run(config, tmp_path / "whole", callbacks=[Worse(), best])
+    best = keras.callbacks.EarlyStopping("worse", mode="min", patience=1, restore_best_weights=True)
+    with pytest.raises(Interrupted):
+        train.run(config, tmp_path / "parts", callbacks=[Worse(), best, Signal()])
+    assert read_result(tmp_path / "parts") is None
+    assert train.run(config, tmp_path / "parts").weights == first.weights
+    assert_same(tmp_path / "parts", tmp_path / "whole")
 
 
 def test_an_epoch_that_a_callback_cut_short_is_completed(tiny_npz, tmp_path, monkeypatch):

@@ -38,7 +38,8 @@ def test_asymmetry():
     assert eigenspace.asymmetry(np.zeros((2, 2))) == 0
     for broken in (np.nan, np.inf):
         assert np.isnan(eigenspace.asymmetry(np.diag([1.0, broken])))
-        assert np.isnan(eigenspace.commutator_size(np.eye(2), np.diag([1.0, broken])))
+        for other in (np.eye(2), np.zeros((2, 2))):
+            assert np.isnan(eigenspace.commutator_size(other, np.diag([1.0, broken])))
         assert np.isnan(eigenspace.effective_rank(np.array([1.0, broken])))
 
 

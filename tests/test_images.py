@@ -307,7 +307,7 @@ def test_values_out_of_range_name_the_file(tmp_path):
         (np.uint16([[0, 65535]]), [0, 255]),
         (np.uint16([[0, 0]]), [0, 0]),
         (np.float32([[0, 1.5]]), "float values must lie in"),
-        (np.uint16([[0, 255]]), "16-bit values up to 255 are nearly black, or 8 bits"),
+        (np.uint16([[0, 255]]), "integer values only up to 255: nearly black"),
     ],
 )
 def test_no_range_is_mistaken_for_another(values, expected, tmp_path):

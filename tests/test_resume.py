@@ -131,7 +131,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(tiny_npz, tmp_path, shal
 
     monkeypatch.setattr(checkpoints, "save", slow)
     train.run(config_of(tiny_npz, epochs=2), tmp_path / "two", callbacks=[Training()])
-    assert [checkpoint.steps for checkpoint in saved] == [12, 24, 24]  # after two epochs, and at the end
+    assert [checkpoint.steps for checkpoint in saved] == [12, 24]
     expected = checkpoints.read(path, {}).arrays
     for name in (name for name in expected if name.startswith("model/")):
         np.testing.assert_array_equal(saved[0].arrays[name], expected[name])

@@ -156,8 +156,8 @@ class Machines:
         pieces, rest = broadcast_one_to_all(np.array(divmod(len(content), _PIECE_BYTES), np.int32)).tolist()
         received = []
         for index in range(pieces + 1):
-            size = _PIECE_BYTES if index < pieces else rest
-            piece = content[index * _PIECE_BYTES :][:size] if self.index == 0 else bytes(size)
+            start, size = index * _PIECE_BYTES, _PIECE_BYTES if index < pieces else rest
+            piece = content[start : start + size] if self.index == 0 else bytes(size)
             received.append(np.asarray(broadcast_one_to_all(np.frombuffer(piece, np.uint8))).tobytes())
         return b"".join(received)
 

@@ -1,5 +1,6 @@
 """The command `reproduce`: runs the experiments of the paper's tables and figures, and writes REPORT.md."""
 
+import math
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -128,7 +129,8 @@ def dry_run(jobs: Sequence[grid.Job], shares: Sequence[Slot]) -> int:
         print(f"{job.state:12}{job.experiment:36}seed {job.seed}  {job.workdir}")
     todo = [job for job in jobs if job.state != "finished"]
     devices = {share.environment.get("CUDA_VISIBLE_DEVICES") for share in shares}
-    seconds = estimate(jobs, todo) / len(devices) if todo else 0.0
+    rounds = math.ceil(len(todo) / len(devices))
+    seconds = rounds * estimate(jobs, todo) / len(todo) if todo else 0.0
     print(f"{len(jobs)} runs, {len(todo)} of them still to train: about {duration(seconds)}")
     return 0
 

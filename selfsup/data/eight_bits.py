@@ -25,7 +25,9 @@ def eight_bits(image: Image.Image) -> Image.Image:
     if low < 0 or high > 65535:
         raise InputError(f"integer values must lie in [0, 65535], not in [{low}, {high}]")
     if 0 < high <= 255:
-        raise InputError(f"16-bit values up to {high} are nearly black, or 8 bits; store them as 8 bits")
+        raise InputError(
+            f"integer values only up to {high}: nearly black, or 8-bit values; store the image with 8 bits"
+        )
     clear = image.info.get("transparency")  # the grey that is transparent
     if isinstance(clear, int):
         values[values == clear] = 65535

@@ -49,10 +49,12 @@ def check_images(images: Any, backbone: keras.Model) -> None:
 
 
 def copied(model: keras.Model, name: str) -> keras.Model:
-    """Returns a copy of the model whose weights are separate variables with the same values."""
+    """Returns a copy of the model whose weights are separate variables: equal, and frozen if they are."""
     copy = keras.models.clone_model(model)
     copy.name = name
     copy.set_weights(model.get_weights())
+    for variable, original in zip(copy.weights, model.weights, strict=True):
+        variable.trainable = original.trainable
     return copy
 
 

@@ -119,6 +119,10 @@ def check_same(workdir: Path, theirs: Identity, identity: Identity) -> None:
         advice = f"resume it with KERAS_BACKEND={theirs['backend']}, or choose another --workdir"
     elif set(different) == {"precision"}:
         advice = f"resume it with --precision={theirs['precision']}, or choose another --workdir"
+    elif set(different) == {"backbone"}:
+        advice = (
+            "choose another --workdir, or give a function, whose model starts with the same weights each time"
+        )
     else:
         advice = "choose another --workdir, or delete that run with --overwrite"
     raise InputError(f"workdir {workdir} holds another run ({fields}); {advice}")

@@ -136,14 +136,14 @@ def set_up(
     ordered += [Timed(callback, context.clock, "callbacks") for callback in options.callbacks]
     ordered.append(Timed(checkpointer, context.clock, "checkpoints"))
     if checkpoint:
-        checkpointer.restore(model, checkpoint)
+        checkpointer.restore(model, checkpoint, config.epochs)
     if options.stop_on_collapse:
         stop = StopOnCollapse(log, checkpointer)
         stop.check()
         ordered.append(Timed(stop, context.clock, "checkpoints"))
     callbacks = RunCallbacks(ordered, config.epochs, steps)
     callbacks.set_model(model)
-    total = done if checkpointer.ended_at == config.epochs else config.epochs * steps
+    total = done if checkpointer.ended else config.epochs * steps
     return Setup(model, untrained, done, total, steps, probed, log, progress, checkpointer, callbacks)
 
 

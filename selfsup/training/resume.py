@@ -22,7 +22,9 @@ from selfsup.utils.errors import InputError
 from selfsup.utils.files import or_warning
 from selfsup.utils.interrupts import Interruption
 
-_MODEL, _METRICS, _PROBE, _ENDED = "model", "metrics", "online_probe", "ended"
+_MODEL, _METRICS, _PROBE = "model", "metrics", "online_probe"
+_ENDED, _FINAL = "ended", "final"
+"""Groups of the last checkpoint if a callback ended the training early, or left other weights at its end."""
 
 
 class Stateful(Protocol):
@@ -82,11 +84,11 @@ def _own_copy(name: str, value: Any) -> np.ndarray:
 class Checkpointer(keras.callbacks.Callback):
     """Saves checkpoints, and stops the run after a signal or a divergence.
 
-    It saves a checkpoint at the end of every epoch and of the training, every few minutes, and after a
-    signal; then it also raises `Interrupted`. Training waits only until the state is copied on the device; a
-    thread writes the file, and `close` waits for the last one. If the loss (checked after every execution of
-    a few steps) or a variable in the copy is not finite, training ends without another checkpoint. In the
-    list of callbacks, it must come after all whose state it saves.
+    It saves a checkpoint at the end of every epoch, every few minutes, and after a signal; then it also
+    raises `Interrupted`. Training waits only until the state is copied on the device; a thread writes the
+    file, and `close` waits for the last one. If the loss (checked after every execution of a few steps) or a
+    variable in the copy is not finite, training ends without another checkpoint. In the list of callbacks, it
+    must come after all whose state it saves.
 
     Args:
         workdir, identity: folder and identity of the run.
@@ -97,7 +99,7 @@ class Checkpointer(keras.callbacks.Callback):
 
     Attributes:
         diverged: whether the loss or a variable stopped being finite.
-        ended_at: the number of epochs that a restored run was to have when a callback ended it early, or 0.
+        ended: whether the training that was restored had ended, perhaps early.
     """
 
     def __init__(
@@ -112,19 +114,27 @@ class Checkpointer(keras.callbacks.Callback):
         super().__init__()
         self.workdir, self.identity, self.stateful = workdir, identity, stateful
         self.seconds, self.interruption, self.machines = 60.0 * minutes, interruption, machines
-        self.diverged, self.ended_at = False, 0
+        self.diverged = self.ended = False
         self._last = time.perf_counter()
         self._metrics: list[np.ndarray] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[bool] | None = None
+        self._saved = 0  # steps
+        self._trained = ""  # digest of the model after the last epoch
 
     def close(self) -> None:
         """Waits until the last checkpoint is written. None can be saved afterwards."""
         self._thread.shutdown()
         self._wait()
 
-    def restore(self, model: SiameseModel, checkpoint: Checkpoint) -> None:
+    def restore(self, model: SiameseModel, checkpoint: Checkpoint, epochs: int) -> None:
         """Restores the model and the other objects; metrics follow when the epoch begins.
+
+        Args:
+            model: the model.
+            checkpoint: its state.
+            epochs: the number of epochs of the run. A training that a callback ended goes on if that is not
+                the number it had.
 
         Raises:
             InputError: the checkpoint has other variables or callbacks.
@@ -133,10 +143,11 @@ class Checkpointer(keras.callbacks.Callback):
         for name, array in checkpoint.arrays.items():
             owner_name, _, key = name.partition("/")
             state.setdefault(owner_name, {})[key] = array
-        ended = state.pop(_ENDED, {})  # older checkpoints have none
-        self.ended_at = int(ended.get("epochs", 0))
+        self.ended = int(state.pop(_ENDED, {}).get("epochs", 0)) == epochs
+        final = state.pop(_FINAL, {})
         current = list(variables(model).values())
-        saved = list(state[_MODEL].values())  # in the same order; names of unnamed layers may differ
+        weights = final if final and self.ended else state[_MODEL]
+        saved = list(weights.values())  # in the same order; names of unnamed layers may differ
         same = [tuple(v.shape) for v in current] == [array.shape for array in saved]
         absent = [owner for name, owner in self.stateful.items() if name not in state]
         known = set(state) <= {_METRICS, _MODEL, _PROBE, *self.stateful}
@@ -172,14 +183,34 @@ class Checkpointer(keras.callbacks.Callback):
             self.interruption.check()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        if not self.diverged:
-            self._save()
+        if self.diverged:
+            return
+        self._save()
+        if self.model.stop_training or epoch + 1 == self.params["epochs"]:
+            self._trained = digest(self.model)  # `on_train_end` follows
+        else:
             self._due()
             self.interruption.check()
 
     def on_train_end(self, logs: Any = None) -> None:
-        if not self.diverged:
-            self._save()  # Keras' EarlyStopping has just restored the best weights
+        self._wait()
+        if self.diverged:
+            return
+        changed = digest(self.model) != self._trained  # Keras' EarlyStopping may restore the best weights
+        if changed or self.model.stop_training:
+            self._mark_end(variables(self.model) if changed else {})
+        self._due()
+        self.interruption.check()
+
+    def _mark_end(self, final: Mapping[str, keras.Variable]) -> None:
+        """Adds to the last checkpoint that no epoch follows, and the weights with which training ended."""
+        last = checkpoints.latest(self.workdir, self.identity)
+        if last is None or last.steps != self._saved:  # it could not be written
+            return
+        arrays = {**last.arrays, f"{_ENDED}/epochs": np.array(self.params["epochs"])}
+        arrays |= {f"{_FINAL}/{name}": _to_numpy(variable) for name, variable in final.items()}
+        with or_warning(f"the checkpoint of step {last.steps}"):
+            checkpoints.save(self.workdir, self.identity, Checkpoint(last.steps, arrays))
 
     def _due(self) -> bool:
         """Whether a checkpoint is due on any machine. A signal to any machine becomes one to all."""
@@ -210,10 +241,10 @@ class Checkpointer(keras.callbacks.Callback):
             for name, owner in self.stateful.items()
             for key, value in owner.state().items()
         }
-        others[f"{_ENDED}/epochs"] = np.array(self.params["epochs"] if self.model.stop_training else 0)
         self._wait()
         if not self.diverged:
             self._writing = self._thread.submit(self._write, steps, copies, others)
+            self._saved = steps
         self._last = time.perf_counter()
 
     def _write(self, steps: int, copies: Mapping[str, Any], others: Mapping[str, np.ndarray]) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 
 from selfsup.analysis.encoder import export_encoder
+from selfsup.applicable import check_components
 from selfsup.backend.devices import environment, keep_freed_memory, make_deterministic
 from selfsup.backend.machines import Machines
 from selfsup.backend.parallel import Devices
@@ -107,6 +108,7 @@ def run(
     """
     if data is not None:
         config = dataclasses.replace(config, dataset=data.name, image_size=data.image_size)
+    check_components(config, augmentation, loss)
     workdir = config.default_workdir if workdir is None else user_path("workdir", str(workdir))
     check_settings()
     keep_freed_memory()
@@ -134,8 +136,8 @@ def run(
                 return finished
             machines.together(lambda: _check_continuable(workdir, finished, machines))
         options = RunOptions(tensorboard, checkpoint_minutes, overwrite, callbacks, stop_on_collapse)
-        prepared = _prepare(config, loaded, components, context, options)
         try:
+            prepared = _prepare(config, loaded, components, context, options)
             trained = pretrain(config, prepared.setup, prepared.data, context)
         except Collapsed:
             if machines.index == 0:
