@@ -301,7 +301,7 @@ def test_runs_do_not_train_a_backbone_that_is_given_as_a_model(data, tmp_path):
         np.testing.assert_array_equal(weight, expected)
     assert (first.accuracy, first.swapped) == (second.accuracy, second.swapped)
     given.set_weights([weight + 1 for weight in before])
-    with pytest.raises(InputError, match=r"backbone .* there, .* here"):
+    with pytest.raises(InputError, match=r"backbone .* there, .* here.; .* or give a function"):
         selfsup.run(settings, tmp_path / "a", data=data, backbone=given)
 
 

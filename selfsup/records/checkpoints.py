@@ -120,9 +120,7 @@ def check_same(workdir: Path, theirs: Identity, identity: Identity) -> None:
     elif set(different) == {"precision"}:
         advice = f"resume it with --precision={theirs['precision']}, or choose another --workdir"
     elif set(different) == {"backbone"}:
-        advice = (
-            "choose another --workdir, or give a function, whose model starts with the same weights each time"
-        )
+        advice = "choose another --workdir, or give a function, which makes the same weights each time"
     else:
         advice = "choose another --workdir, or delete that run with --overwrite"
     raise InputError(f"workdir {workdir} holds another run ({fields}); {advice}")
