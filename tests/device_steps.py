@@ -21,7 +21,7 @@ from selfsup.config import Config
 from selfsup.model import SiameseModel
 from selfsup.networks import siamese
 from selfsup.networks.heads import mlp
-from selfsup.training.resume import variables
+from selfsup.training.state import variables
 from shallow import make_shallow
 
 BATCH, STEPS = 16, 4

@@ -15,6 +15,7 @@ from selfsup.records.recordings import read_eigenspaces
 from selfsup.records.results import RESULT, read_result, write_json
 from selfsup.training import pretrain
 from selfsup.training import run as train
+from selfsup.training.initial import InitialWeights
 from selfsup.utils.errors import InputError
 from selfsup.utils.interrupts import Interrupted
 
@@ -141,6 +142,9 @@ def test_the_best_weights_are_evaluated_and_the_last_ones_trained_on(patience, e
     best = keras.callbacks.EarlyStopping("worse", mode="min", patience=patience, restore_best_weights=True)
     first = train.run(config_of(tiny_npz, epochs=4), tmp_path / "parts", callbacks=[Worse(), best])
     assert (first.monitor["epoch"], first.accuracy) == (epochs, one.accuracy)
+    ends = (InitialWeights.read(tmp_path / name).networks for name in ("one", "parts"))
+    for expected, found in zip(*ends, strict=True):
+        np.testing.assert_array_equal(found, expected)
     again = train.run(config_of(tiny_npz, epochs=4, probe_epochs=3), tmp_path / "parts")
     assert (again.weights, again.accuracy["knn"]) == (first.weights, first.accuracy["knn"])
     train.run(config_of(tiny_npz, epochs=5), tmp_path / "whole")

@@ -123,9 +123,9 @@ def from_checkpoint(run: Path) -> "tuple[Encoder, str]":
 
 def _backbone_weights(model: "SiameseModel", checkpoint: Checkpoint, run: Path) -> list[np.ndarray]:
     """Returns the backbone's weights in a checkpoint, which holds the variables of the model in order."""
-    from selfsup.training.resume import variables
+    from selfsup.training.state import variables
 
-    saved = [array for name, array in checkpoint.arrays.items() if name.startswith("model/")]
+    saved = list(checkpoint.variables().values())
     places = {id(variable): place for place, variable in enumerate(variables(model).values())}
     weights = [saved[places[id(weight)]] for weight in model.backbone.weights]
     if [array.shape for array in weights] != [tuple(weight.shape) for weight in model.backbone.weights]:

@@ -19,6 +19,8 @@ KEPT = 2
 _NAME = "checkpoint-{:09d}.ckpt"
 _PATTERN = re.compile(r"checkpoint-(\d{9})\.ckpt")
 _MAGIC = b"selfsup checkpoint 1\n"
+MODEL, FINAL = "model", "final"
+"""Groups of arrays: the variables of the model after the last step, and others with which training ended."""
 
 Identity = Mapping[str, str | int]
 """The identity of a run: fingerprints of its config and data, seed, backend and precision, by name."""
@@ -31,6 +33,14 @@ class Checkpoint:
     steps: int
     arrays: Mapping[str, np.ndarray]
     identity: Identity = field(default_factory=dict)
+
+    def variables(self) -> dict[str, np.ndarray]:
+        """Returns the variables of the model by index and path; if training has ended, as at its end."""
+        groups: dict[str, dict[str, np.ndarray]] = {MODEL: {}, FINAL: {}}
+        for name, array in self.arrays.items():
+            group, _, key = name.partition("/")
+            groups.setdefault(group, {})[key] = array
+        return groups[FINAL] or groups[MODEL]
 
 
 class DamagedError(Exception):

@@ -44,7 +44,7 @@ class InitialWeights:
                 f"init_from: there is no checkpoint in {run}; a run keeps its last one unless that has more "
                 "than 500 MB or --nokeep_checkpoint was given"
             )
-        weights = [(n.split(" ", 1)[1], a) for n, a in checkpoint.arrays.items() if n.startswith("model/")]
+        weights = [(name.split(" ", 1)[1], array) for name, array in checkpoint.variables().items()]
         networks = [array for path, array in weights if not path.startswith("siamese/")]  # online ones first
         predictor = [array for path, array in weights if path.startswith("predictor/")]
         return cls(run, networks, predictor)

@@ -1,13 +1,11 @@
 """Saves the state of a run, so that a resumed run gives bit-identical results."""
 
-import hashlib
 import math
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 import numpy as np
@@ -17,68 +15,17 @@ from selfsup.backend.machines import Machines
 from selfsup.backend.step import sync
 from selfsup.model import SiameseModel
 from selfsup.records import checkpoints
-from selfsup.records.checkpoints import Checkpoint, Identity
+from selfsup.records.checkpoints import FINAL, MODEL, Checkpoint, Identity
+from selfsup.training.state import Stateful, digest, own_copy, to_numpy, variables
 from selfsup.utils.errors import InputError
 from selfsup.utils.files import or_warning
 from selfsup.utils.interrupts import Interruption
 
-_MODEL, _METRICS, _PROBE = "model", "metrics", "online_probe"
-_ENDED, _FINAL = "ended", "final"
-"""Groups of the last checkpoint if a callback ended the training early, or left other weights at its end."""
-
-
-class Stateful(Protocol):
-    """An object whose state is part of the checkpoints of a run."""
-
-    def state(self) -> dict[str, np.ndarray]: ...
-
-    def restore(self, state: Mapping[str, np.ndarray]) -> None: ...
-
-
-def variables(model: SiameseModel) -> dict[str, keras.Variable]:
-    """Returns the variables that a step changes, by index and path: weights, F, step count, optimizer, seeds.
-
-    They are all that the next steps depend on: augmentation and order follow from seed and step count. Seeds
-    are those of layers such as Dropout in a user's backbone. The metrics and the online probe, which have no
-    influence, are not among them.
-    """
-    layers = [layer for layer in (model.store, model.online_probe) if layer is not None]
-    others = {id(v) for layer in layers for v in layer.weights}
-    own = [v for v in model.weights if id(v) not in others]
-    others |= {id(v) for v in (*own, *model.metrics_variables)}
-    seeds = [v for v in model.variables if id(v) not in others]
-    return {f"{index:03d} {v.path}": v for index, v in enumerate([*own, *model.optimizer.variables, *seeds])}
+_METRICS, _PROBE, _ENDED = "metrics", "online_probe", "ended"
 
 
 def _probe_state(model: SiameseModel) -> list[keras.Variable]:
     return [] if model.online_probe is None else model.online_probe.state
-
-
-def digest(model: SiameseModel) -> str:
-    """Returns the SHA-256, 64 hex digits, of the names and values of `variables`."""
-    checksum = hashlib.sha256()
-    for name, variable in variables(model).items():
-        checksum.update(name.encode())
-        checksum.update(np.ascontiguousarray(_to_numpy(variable)).data)
-    return checksum.hexdigest()
-
-
-def _to_numpy(value: Any) -> np.ndarray:
-    """Returns a value as an array, of float32 if NumPy itself does not have the type: bfloat16."""
-    array = ops.convert_to_numpy(value)
-    return array.astype(np.float32) if array.dtype.kind == "V" else array
-
-
-def _own_copy(name: str, value: Any) -> np.ndarray:
-    """Returns a copy of an array in the state of a callback.
-
-    Raises:
-        InputError: a checkpoint cannot hold it.
-    """
-    with suppress(ValueError):  # rows of different lengths
-        if not (copy := np.array(value)).dtype.hasobject:
-            return copy
-    raise InputError(f"{name}: state() must return arrays of numbers or text, not {value!r}")
 
 
 class Checkpointer(keras.callbacks.Callback):
@@ -144,13 +91,13 @@ class Checkpointer(keras.callbacks.Callback):
             owner_name, _, key = name.partition("/")
             state.setdefault(owner_name, {})[key] = array
         self.ended = int(state.pop(_ENDED, {}).get("epochs", 0)) == epochs
-        final = state.pop(_FINAL, {})
+        final = state.pop(FINAL, {})
         current = list(variables(model).values())
-        weights = final if final and self.ended else state[_MODEL]
+        weights = final if final and self.ended else state[MODEL]
         saved = list(weights.values())  # in the same order; names of unnamed layers may differ
         same = [tuple(v.shape) for v in current] == [array.shape for array in saved]
         absent = [owner for name, owner in self.stateful.items() if name not in state]
-        known = set(state) <= {_METRICS, _MODEL, _PROBE, *self.stateful}
+        known = set(state) <= {_METRICS, MODEL, _PROBE, *self.stateful}
         probe = _probe_state(model)
         learned = list(state.get(_PROBE, {}).values())
         if learned:  # older checkpoints have none
@@ -208,7 +155,7 @@ class Checkpointer(keras.callbacks.Callback):
         if last is None or last.steps != self._saved:  # it could not be written
             return
         arrays = {**last.arrays, f"{_ENDED}/epochs": np.array(self.params["epochs"])}
-        arrays |= {f"{_FINAL}/{name}": _to_numpy(variable) for name, variable in final.items()}
+        arrays |= {f"{FINAL}/{name}": to_numpy(variable) for name, variable in final.items()}
         with or_warning(f"the checkpoint of step {last.steps}"):
             checkpoints.save(self.workdir, self.identity, Checkpoint(last.steps, arrays))
 
@@ -225,10 +172,10 @@ class Checkpointer(keras.callbacks.Callback):
 
     def _save(self) -> None:
         sync(self.model)
-        steps = int(ops.convert_to_numpy(self.model.steps))
+        steps = int(ops.convertto_numpy(self.model.steps))
         partial = steps % self.params["steps"] > 0
         metrics = self.model.metrics_variables if partial else []
-        state = {_MODEL: variables(self.model)}
+        state = {MODEL: variables(self.model)}
         for name, group in ((_METRICS, metrics), (_PROBE, _probe_state(self.model))):
             state[name] = {f"{i:03d}": v for i, v in enumerate(group)}
         copies = {
@@ -237,7 +184,7 @@ class Checkpointer(keras.callbacks.Callback):
             for name, variable in group.items()
         }
         others = {
-            f"{name}/{key}": _own_copy(f"{name}/{key}", value)
+            f"{name}/{key}": own_copy(f"{name}/{key}", value)
             for name, owner in self.stateful.items()
             for key, value in owner.state().items()
         }
@@ -249,7 +196,7 @@ class Checkpointer(keras.callbacks.Callback):
 
     def _write(self, steps: int, copies: Mapping[str, Any], others: Mapping[str, np.ndarray]) -> bool:
         """Writes a checkpoint unless a variable is not finite; returns whether all are."""
-        arrays = {name: _to_numpy(value) for name, value in copies.items()}
+        arrays = {name: to_numpy(value) for name, value in copies.items()}
         if not all(np.isfinite(array).all() for array in arrays.values()):
             return False
         with or_warning(f"the checkpoint of step {steps}"):

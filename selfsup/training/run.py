@@ -33,7 +33,7 @@ from selfsup.training.initial import InitialWeights
 from selfsup.training.loading import load
 from selfsup.training.prepared import Prepared
 from selfsup.training.pretrain import Pretrained, identity_of, pretrain, set_up
-from selfsup.training.resume import digest
+from selfsup.training.state import digest
 from selfsup.utils.clock import Clock
 from selfsup.utils.errors import InputError
 from selfsup.utils.files import or_warning, user_path
