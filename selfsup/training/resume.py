@@ -172,7 +172,7 @@ class Checkpointer(keras.callbacks.Callback):
 
     def _save(self) -> None:
         sync(self.model)
-        steps = int(ops.convertto_numpy(self.model.steps))
+        steps = int(ops.convert_to_numpy(self.model.steps))
         partial = steps % self.params["steps"] > 0
         metrics = self.model.metrics_variables if partial else []
         state = {MODEL: variables(self.model)}

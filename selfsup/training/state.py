@@ -47,7 +47,7 @@ def digest(model: SiameseModel) -> str:
 
 def to_numpy(value: Any) -> np.ndarray:
     """Returns a value as an array, of float32 if NumPy itself does not have the type: bfloat16."""
-    array = ops.convertto_numpy(value)
+    array = ops.convert_to_numpy(value)
     return array.astype(np.float32) if array.dtype.kind == "V" else array
 
 
