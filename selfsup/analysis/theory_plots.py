@@ -145,8 +145,8 @@ def _draw_modes(ax: Axes, run: Dynamics, epochs: np.ndarray, norm: Normalize) ->
             continue
         color = EPOCHS(norm(epoch))
         weak = np.setdiff1d(np.flatnonzero((p > 0) & (s > 0)), law.modes)
-        ax.plot(s[weak], p[weak], ".", color=color, ms=3, alpha=0.2, mew=0)
-        ax.plot(s[law.modes], p[law.modes], "o", color=color, ms=3, mew=0)
+        ax.plot(s[weak], p[weak], ".", color=color, ms=3, alpha=0.2, mew=0, rasterized=True)
+        ax.plot(s[law.modes], p[law.modes], "o", color=color, ms=3, mew=0, rasterized=True)
         strong.append([s[law.modes], p[law.modes]])
         if law.known:
             ends = s[law.modes][[0, -1]]
