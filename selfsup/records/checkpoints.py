@@ -34,13 +34,18 @@ class Checkpoint:
     arrays: Mapping[str, np.ndarray]
     identity: Identity = field(default_factory=dict)
 
-    def variables(self) -> dict[str, np.ndarray]:
-        """Returns the variables of the model by index and path; if training has ended, as at its end."""
-        groups: dict[str, dict[str, np.ndarray]] = {MODEL: {}, FINAL: {}}
+    def groups(self) -> dict[str, dict[str, np.ndarray]]:
+        """Returns the arrays by group, the part of a name before its first slash, and by the rest."""
+        found: dict[str, dict[str, np.ndarray]] = {}
         for name, array in self.arrays.items():
             group, _, key = name.partition("/")
-            groups.setdefault(group, {})[key] = array
-        return groups[FINAL] or groups[MODEL]
+            found.setdefault(group, {})[key] = array
+        return found
+
+    def variables(self) -> dict[str, np.ndarray]:
+        """Returns the variables of the model by index and path; if training has ended, as at its end."""
+        groups = self.groups()
+        return groups.get(FINAL) or groups.get(MODEL, {})
 
 
 class DamagedError(Exception):

@@ -86,10 +86,7 @@ class Checkpointer(keras.callbacks.Callback):
         Raises:
             InputError: the checkpoint has other variables or callbacks.
         """
-        state: dict[str, dict[str, np.ndarray]] = {}
-        for name, array in checkpoint.arrays.items():
-            owner_name, _, key = name.partition("/")
-            state.setdefault(owner_name, {})[key] = array
+        state = checkpoint.groups()
         self.ended = int(state.pop(_ENDED, {}).get("epochs", 0)) == epochs
         final = state.pop(FINAL, {})
         current = list(variables(model).values())
