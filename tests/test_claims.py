@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from conftest import fake_result
 from scipy import stats
 
 from selfsup.reproduction.claims import (
@@ -117,13 +118,35 @@ def test_runs_that_failed_are_not_passed_over():
     assert outcome.judge({"a": diverged}, True).evidence == "a: failed"
     mixed = Cell("a", None, "", (80.0, 81.0), collapsed=(False, False), failures=("diverged",))
     assert outcome.judge({"a": mixed}, True).verdict == UNDECIDED
+    difference = ABOVE.judge({"a": mixed, "b": cell(70.0, 70.1)}, True)
+    assert difference.verdict == UNDECIDED
+    assert difference.evidence.endswith(", 1 failed")
+
+
+def test_equal_constant_networks_show_no_difference():
+    assert judge(ABOVE, a=cell(10.0, 10.0), b=cell(10.0, 10.0)) == UNDECIDED
+
+
+def test_runs_of_different_settings_are_not_compared():
+    def cells(epochs):
+        long = [fake_result("byol_symmetric", accuracy, "lite") for accuracy in (80.0, 80.1)]
+        for result in long:
+            result.config["epochs"] = epochs
+        short = [fake_result("byol", accuracy, "lite") for accuracy in (70.0, 70.1)]
+        (a,), (b,) = make_cells("byol_symmetric", long), make_cells("byol", short)
+        return {"a": a, "b": b}
+
+    assert ABOVE.judge(cells(10), False).verdict == HOLDS
+    found = ABOVE.judge(cells(100), False)
+    assert found.verdict == UNDECIDED
+    assert found.evidence.endswith(", different settings")
 
 
 def test_evidence_shows_its_figures():
     cells = {"a": cell(81.0, 83.0), "b": cell(80.0, 80.5)}
     evidence = ABOVE.judge(cells, True).evidence
     low, high = welch_interval(cells["a"], cells["b"])
-    assert evidence == f"a - b = +1.75 [{low:+.2f}, {high:+.2f}], asked above 0"
+    assert evidence == f"a - b = +1.75 [{low:+.2f}, {high:+.2f}], n = 2 and 2, asked above 0"
 
 
 def test_a_claim_holds_only_if_all_its_checks_do():

@@ -118,15 +118,15 @@ def test_a_second_call_makes_only_what_is_missing(run, quick, capsys, monkeypatc
     (run / "evaluation.json").write_text(json.dumps(kept))
     assert call(run, *flags) == 0
     said = capsys.readouterr().out
-    assert "3 measurements, 1 of them new" in said
+    assert "3 measurements, 1 new" in said
     (old,) = (m for m in record["measurements"] if m["name"] == "finetune")
     assert read(run)["measurements"][-1]["accuracy"] == old["accuracy"]
     (line,) = (line for line in said.splitlines() if line.startswith("3/3 finetune"))
     assert f", seed 0: {old['accuracy']:.2f} %, " in line
     assert call(run, *flags, "--only=knn", "--k=7") == 0
-    assert "1 measurements, 1 of them new" in capsys.readouterr().out
+    assert "1 measurement, 1 new" in capsys.readouterr().out
     assert call(run, "--labels=0.2", "--seeds=3", "--only=knn") == 0
-    assert "3 measurements, 2 of them new" in capsys.readouterr().out
+    assert "3 measurements, 2 new" in capsys.readouterr().out
     assert len(read(run)["measurements"]) == 6
 
 
@@ -143,7 +143,7 @@ def test_an_interruption_keeps_what_is_measured(run, quick, capsys, monkeypatch)
     assert [m["name"] for m in read(run)["measurements"]] == ["linear"]
     assert not (run / "evaluation.png").exists()
     assert call(run, *flags) == 0
-    assert "4 measurements, 3 of them new" in capsys.readouterr().out
+    assert "4 measurements, 3 new" in capsys.readouterr().out
 
 
 def test_transfer_to_images_of_another_size(run, quick, tmp_path, rng, capsys):
@@ -176,6 +176,8 @@ def test_transfer_to_images_of_another_size(run, quick, tmp_path, rng, capsys):
         (["--temperature=0"], "temperature must be a number above 0"),
         (["--dataset=unlabelled.npz"], "has no labels"),
         (["--dataset=nowhere.npz"], "nowhere.npz"),
+        (["--dataset="], "dataset"),
+        (["--out="], "out is empty"),
         (["--out=nowhere/there"], "there is no folder"),
         (["--out=unlabelled.npz"], "is a file"),
         (["--out=damaged"], "is not an evaluation.json"),

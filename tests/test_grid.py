@@ -1,3 +1,4 @@
+import shutil
 import threading
 
 import pytest
@@ -132,7 +133,7 @@ def test_a_bad_shard_is_refused(tmp_path, which):
 
 def test_a_folder_with_runs_of_other_settings_is_refused(tmp_path):
     grid.execute(plan(tmp_path), FakeRunner())
-    with pytest.raises(InputError, match="epochs 3 there, 4 here"):
+    with pytest.raises(InputError, match=r"epochs 3 there, 4 here.*another --out, or delete that folder"):
         plan(tmp_path, epochs=4)
 
 
@@ -165,3 +166,13 @@ def test_what_stops_the_grid_reaches_the_runs_under_way_and_starts_no_other(tmp_
     with pytest.raises(KeyboardInterrupt):
         grid.execute(jobs, runner, workers=2, stop=lambda _: told.set())
     assert sorted(started, key=jobs.index) == jobs[:2]
+
+
+def test_a_copied_run_does_not_count_twice(tmp_path):
+    grid.execute(plan(tmp_path, ("sgd",)), FakeRunner())
+    copy = tmp_path / "runs" / "sgd" / "1"
+    shutil.copytree(tmp_path / "runs" / "sgd" / "0", copy)
+    with pytest.raises(InputError, match=r"sgd/1 holds a run of experiment sgd with seed 0; move it away"):
+        grid.collect(tmp_path)
+    copy.rename(copy.with_name("\u00b2"))
+    assert [run.seed for run in grid.collect(tmp_path)] == [0]

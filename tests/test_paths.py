@@ -68,6 +68,8 @@ def test_the_home_folder(home, tiny_npz, tmp_path, capsys):
         (run, ["--dataset=  "]),
         (reproduce, ["--out="]),
         (reproduce, ["--only="]),
+        (reproduce, ["--preset=quick", "--shard="]),
+        (run, ["--machine="]),
         (reproduce, ["--only=sgd,,byol"]),
         (export_npz, ["--out="]),
         (export, ["--run=.", "--out="]),
@@ -80,6 +82,15 @@ def test_an_empty_value_is_named(command, flags, home, capsys):
     assert command.main(["command", *flags]) == 2
     assert flags[-1].split("=")[0].lstrip("-") in one_line(capsys)
     assert list(Path.cwd().iterdir()) == [home]
+
+
+def test_what_is_read_is_not_replaced(home, tiny_npz, capsys):
+    (home / "x.npz").write_bytes(tiny_npz.read_bytes())
+    for command, flag in ((embed, "images"), (export_npz, "dataset")):
+        flags = ["--run=."] if command is embed else []
+        assert command.main(["command", *flags, f"--{flag}=~/x.npz", "--out=~/x.npz"]) == 2
+        assert "x.npz is the file that is read; choose another --out" in one_line(capsys)
+    assert (home / "x.npz").read_bytes() == tiny_npz.read_bytes()
 
 
 def test_names_may_have_spaces_around_them(capsys):
@@ -105,10 +116,11 @@ def test_what_may_not_be_read_is_not_called_empty(locked_folder, capsys):
             check("out", str(locked_folder / "new"))
 
 
-@pytest.mark.parametrize("place", ["file", "file/below", "pipe"])
+@pytest.mark.parametrize("place", ["file", "file/below", "pipe", "link"])
 def test_a_grid_needs_a_folder(place, tmp_path, capsys):
     (tmp_path / "file").write_text("mine")
     os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     assert reproduce.main(["reproduce", "--preset=quick", "--only=sgd", f"--out={tmp_path / place}"]) == 2
     assert "is not a folder; choose another --out" in one_line(capsys)
     assert (tmp_path / "file").read_text() == "mine"

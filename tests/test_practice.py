@@ -306,7 +306,7 @@ def practised(out, experiment, **changed):
 
 
 def report_of(out):
-    Report(out, ["table1", "figure5"]).write()
+    Report(out, collect(out), ["table1", "figure5"]).write()
     return (out / "REPORT.md").read_text()
 
 

@@ -1,6 +1,12 @@
 from conftest import fake_result
 
-from selfsup.reproduction.provenance import describe_origin, describe_scale, is_paper_scale, preset_of
+from selfsup.reproduction.provenance import (
+    dataset_of,
+    describe_origin,
+    describe_scale,
+    is_paper_scale,
+    preset_of,
+)
 
 
 def test_the_preset_is_told_from_the_settings():
@@ -23,6 +29,20 @@ def test_the_papers_scale_needs_its_settings_and_as_many_images():
     fewer = fake_result("directpred", 50.0)
     fewer.dataset["train"] = 10_000
     assert not is_paper_scale([fewer])
+    assert not is_paper_scale([fake_result("directpred", 50.0, swapped={"loss": "mine"})])
+    assert not is_paper_scale([fake_result("directpred", 50.0, monitor={"epoch": 7})])
+
+
+def test_published_accuracies_of_stl10_are_shown_beside_runs_on_it():
+    stl10, copies = fake_result("directpred", 70.0, "stl10"), fake_result("directpred", 70.0, "stl10")
+    copies.dataset["name"] = "images.npz"
+    shorter = fake_result("directpred", 70.0, "stl10")
+    shorter.config["epochs"] = 2
+    shorter.dataset["name"] = "stl10_96.npz"
+    assert dataset_of([stl10, copies, shorter], "paper") == "stl10"
+    assert dataset_of([stl10, fake_result("sgd", 70.0)], "stl10") == "cifar10"
+    assert dataset_of([], "stl10") == "stl10"
+    assert dataset_of([], "lite") == "cifar10"
 
 
 def test_every_fact_is_said_once():

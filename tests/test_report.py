@@ -5,6 +5,7 @@ import pytest
 from conftest import fake_result, write_fake_run
 
 from selfsup.records.results import write_json
+from selfsup.reproduction.grid import collect
 from selfsup.reproduction.registry import EXPERIMENTS
 from selfsup.reproduction.report import Report, write_report
 
@@ -34,7 +35,7 @@ def grid_of(out, preset="paper", accuracies=ACCURACIES, seeds=1):
 @pytest.fixture(scope="module")
 def paper(tmp_path_factory):
     out = grid_of(tmp_path_factory.mktemp("paper"), seeds=2)
-    Report(out, SECTIONS).write()
+    Report(out, collect(out), SECTIONS).write()
     return out
 
 
@@ -63,7 +64,7 @@ def test_tables_stand_beside_the_published_values(paper):
 
 def test_the_weight_decay_study_shows_the_article_and_the_raw_results(tmp_path):
     out = grid_of(tmp_path, accuracies={"byol_decay_none": 81.0})
-    Report(out, ["weight_decay"]).write()
+    Report(out, collect(out), ["weight_decay"]).write()
     study = section((out / "REPORT.md").read_text(), "Weight decay")
     assert "| byol_decay_none | 81.34 (raw: 80.42) | 81.00 (n = 1) | -0.34 |" in study
     (row,) = re.findall(r"\| byol_symmetric_decay_predictor .*", study)
@@ -88,7 +89,7 @@ def test_claims_have_verdicts_with_their_figures(paper):
 
 def test_another_scale_is_said_loudly(tmp_path):
     out = grid_of(tmp_path, "quick")
-    Report(out, SECTIONS).write()
+    Report(out, collect(out), SECTIONS).write()
     text = (out / "REPORT.md").read_text()
     assert text.startswith("# NOT the paper's scale")
     assert "do not reproduce" in text.split("\n## ")[0]
@@ -99,7 +100,7 @@ def test_another_scale_is_said_loudly(tmp_path):
 
 
 def test_a_report_of_nothing_says_so(tmp_path):
-    Report(tmp_path, SECTIONS).write()
+    Report(tmp_path, collect(tmp_path), SECTIONS).write()
     assert (tmp_path / "REPORT.md").read_text().startswith("# Report: no run has finished")
 
 
@@ -116,7 +117,7 @@ def test_figures_are_linked_and_the_page_holds_them_itself(paper):
 def test_the_same_records_give_the_same_report(paper):
     files = [path for path in paper.rglob("*") if path.is_file()]
     before = {path: path.read_bytes() for path in files}
-    Report(paper, SECTIONS).write()
+    Report(paper, collect(paper), SECTIONS).write()
     assert {path: path.read_bytes() for path in files} == before
 
 
@@ -128,7 +129,7 @@ def test_a_report_on_stl10_names_its_source_and_not_the_papers_scale(tmp_path):
     result = fake_result("directpred", 77.0, "stl10")
     result = replace(result, dataset={**result.dataset, "name": "stl10"})
     write_fake_run(tmp_path / "runs" / "directpred" / "0", result)
-    write_report(tmp_path, ["directpred"])
+    write_report(tmp_path, ["directpred"], "paper")
     text = (tmp_path / "REPORT.md").read_text()
     assert text.startswith("# Report on STL-10\n")
     assert "come from Tian et al. 2021" in text
@@ -139,7 +140,7 @@ def test_a_report_on_stl10_names_its_source_and_not_the_papers_scale(tmp_path):
 def test_a_run_without_labels_was_run(tmp_path):
     result = replace(fake_result("sgd", 50.0, "paper"), accuracy={})
     write_fake_run(tmp_path / "runs" / "sgd" / "0", result)
-    write_report(tmp_path, ["sgd"])
+    write_report(tmp_path, ["sgd"], "paper")
     text = (tmp_path / "REPORT.md").read_text()
     assert "| sgd | 83.3 | no labels |" in text
     assert "directpred - sgd: not run" in text
@@ -149,5 +150,5 @@ def test_the_section_that_was_asked_for_is_there(tmp_path):
     twin = "simsiam_symmetric_tuned"
     write_fake_run(tmp_path / "runs" / twin / "0", fake_result(twin, 79.0))
     for planned, there in (((twin,), False), (("simsiam_symmetric_decay_predictor",), True)):
-        write_report(tmp_path, planned, force=True)
+        write_report(tmp_path, planned, "paper", force=True)
         assert ("## Weight decay" in (tmp_path / "REPORT.md").read_text()) == there

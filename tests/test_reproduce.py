@@ -14,8 +14,9 @@ import pytest
 from conftest import fake_result, write_fake_run
 
 from selfsup.commands import reproduce
+from selfsup.records import workdir
 from selfsup.records.results import read_result
-from selfsup.reproduction import grid, report
+from selfsup.reproduction import grid, processes, report
 from selfsup.reproduction.processes import Processes
 from selfsup.reproduction.registry import make_config
 from selfsup.reproduction.report import Report
@@ -40,9 +41,9 @@ def flags_for(tiny_npz, out):
     return [*TINY, "--only=sgd,directcopy", f"--dataset={tiny_npz}", f"--out={out}"]
 
 
-def start(flags):
-    command = [sys.executable, "experiments/reproduce.py", *flags]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+def start(flags, folder=ROOT):
+    command = [sys.executable, str(ROOT / "experiments" / "reproduce.py"), *flags]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
 
 
 def accuracies(out):
@@ -51,9 +52,11 @@ def accuracies(out):
 
 @pytest.fixture(scope="module")
 def finished(tiny_npz, tmp_path_factory):
-    """A grid of two runs and what it printed."""
-    out = tmp_path_factory.mktemp("grid")
-    with start(flags_for(tiny_npz, out)) as process:
+    """A grid of two runs and what it printed, in a folder in which another package has the same name."""
+    out, folder = tmp_path_factory.mktemp("grid"), tmp_path_factory.mktemp("elsewhere")
+    (folder / "selfsup").mkdir()
+    (folder / "selfsup" / "__init__.py").write_text("raise ImportError('another package')")
+    with start(flags_for(tiny_npz, out), folder) as process:
         printed = process.communicate()[0]
         assert process.returncode == 0
     return out, printed
@@ -61,7 +64,7 @@ def finished(tiny_npz, tmp_path_factory):
 
 def test_the_grid_says_how_far_it_is_and_where_the_report_is(finished):
     out, printed = finished
-    assert "2 runs, 0 of them already finished" in printed
+    assert "2 runs, 0 already finished" in printed
     assert re.search(r"\[1/2\] sgd, seed 0: \d+\.\d\d %, .+; about .+ left", printed)
     assert "[2/2] directcopy, seed 0" in printed
     assert f"report: {out}/REPORT.md and {out}/report.html" in printed
@@ -74,7 +77,7 @@ def test_a_second_call_does_nothing(finished, tiny_npz, capsys, monkeypatch):
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     monkeypatch.setattr(reproduce.Processes, "_process", lambda *_: pytest.fail("a run was started"))
     assert call(*flags_for(tiny_npz, out)) == 0
-    assert "2 runs, 2 of them already finished" in capsys.readouterr().out
+    assert "2 runs, 2 already finished" in capsys.readouterr().out
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
@@ -90,7 +93,7 @@ def test_killed_midway_it_resumes_to_the_same_accuracies(finished, tiny_npz, tmp
         time.sleep(0.1)
     assert read_result(killed) is None, "a run outlived its grid"
     with start(flags) as process:
-        assert "2 runs, 1 of them already finished" in process.communicate()[0]
+        assert "2 runs, 1 already finished" in process.communicate()[0]
         assert process.returncode == 0
     assert accuracies(tmp_path) == accuracies(finished[0])
 
@@ -118,7 +121,7 @@ def test_a_run_that_ends_while_the_report_is_drawn_is_not_forgotten(tmp_path, mo
 
     monkeypatch.setattr(Report, "write", slow)
     for row in ("| sgd | 83.3 | not run |", "| sgd | 83.3 | 60.00 (n = 1) |"):
-        report.write_report(tmp_path, ["byol", "sgd"])
+        report.write_report(tmp_path, ["byol", "sgd"], "quick")
         assert row in (tmp_path / "REPORT.md").read_text()
 
 
@@ -139,14 +142,14 @@ def test_dry_run_prints_the_plan_and_leaves_nothing(tiny_npz, tmp_path, capsys, 
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 9
     assert lines[0].split()[:4] == ["missing", "byol_symmetric", "seed", "0"]
-    assert re.fullmatch(r"8 runs, 8 of them still to train: about .+", lines[-1])
+    assert re.fullmatch(r"8 runs, 8 still to train: about .+", lines[-1])
     assert not out.exists()
 
 
 @pytest.mark.parametrize("flag", ["--schedule=cosine", "--images_on=host"])
 def test_dry_run_takes_what_a_run_takes(flag, tiny_npz, tmp_path, capsys, shallow):
     assert call(*flags_for(tiny_npz, tmp_path), flag, "--dry_run") == 0
-    assert "2 of them still to train: about" in capsys.readouterr().out
+    assert "2 still to train: about" in capsys.readouterr().out
 
 
 def test_a_run_that_fails_beside_an_older_result_has_failed(tiny_npz, tmp_path, capsys):
@@ -160,15 +163,48 @@ def test_a_run_that_fails_beside_an_older_result_has_failed(tiny_npz, tmp_path, 
     assert "exit status 2" in reason
 
 
+@pytest.fixture
+def broken_child(tmp_path, monkeypatch):
+    """Runs that print a byte that is no text, and fail."""
+    child = tmp_path / "child"
+    child.write_text("#!/bin/sh\nprintf 'error: caf\\351\\n'\nexit 2\n")
+    child.chmod(0o755)
+    monkeypatch.setattr(processes.sys, "executable", str(child))
+
+
+def test_neither_odd_output_nor_a_full_disk_stops_a_grid(broken_child, tmp_path, capsys):
+    out = tmp_path / "out"
+    (out / "runs" / "sgd" / "0").mkdir(parents=True)
+    (out / "runs" / "sgd" / "0" / "run.log").symlink_to("/dev/full")
+    (out / "runs" / "byol").write_text("a file in the place of a folder")
+    jobs = grid.plan("quick", ["sgd", "byol", "simsiam"], 1, out)
+    reasons = {job.experiment: reason for job, reason in Processes(jobs, "quick", {}, slots(1)).run().items()}
+    assert list(reasons) == ["sgd", "byol", "simsiam"]
+    assert reasons["sgd"].startswith("caf\ufffd (exit status 2")
+    assert reasons["simsiam"].startswith("caf\ufffd (exit status 2")
+    assert "Not a directory" in reasons["byol"]
+    assert "cannot write the failure" in capsys.readouterr().err
+    assert (out / "runs" / "simsiam" / "0" / "run.log").read_text() == "error: caf\ufffd\n"
+
+
+def test_a_run_that_another_grid_is_making_has_not_failed(broken_child, tmp_path):
+    (job,) = grid.plan("quick", ["sgd"], 1, tmp_path)
+    with workdir.owned(job.workdir, job.config):
+        assert list(Processes([job], "quick", {}, slots(1)).run()) == [job]
+    assert grid.collect(tmp_path) == []
+
+
 def test_dry_run_estimates_from_finished_runs(tmp_path, capsys, monkeypatch):
     write_fake_run(tmp_path / "runs" / "byol" / "0", fake_result("byol", 70.0, "quick"))
+    short = fake_result("sgd", None, "quick", seconds={"total": 1.0})
+    write_fake_run(tmp_path / "runs" / "sgd" / "0", short)
     assert call("--preset=quick", "--only=table1", f"--out={tmp_path}", "--dry_run") == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "4 runs, 3 of them still to train: about 3 min"
+    assert capsys.readouterr().out.splitlines()[-1] == "4 runs, 3 still to train: about 3 min"
     monkeypatch.setattr(
         reproduce, "slots", lambda jobs: [Slot((), {"CUDA_VISIBLE_DEVICES": n}) for n in "01"]
     )
     assert call("--preset=quick", "--only=table1", f"--out={tmp_path}", "--dry_run", "--jobs=2") == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "4 runs, 3 of them still to train: about 2 min"
+    assert capsys.readouterr().out.splitlines()[-1] == "4 runs, 3 still to train: about 2 min"
 
 
 def test_ctrl_c_says_how_to_resume(tmp_path, capsys, monkeypatch):
@@ -185,6 +221,8 @@ def test_ctrl_c_says_how_to_resume(tmp_path, capsys, monkeypatch):
     [
         (["--only=table7"], "table7"),
         (["--shard=3/2"], "shard"),
+        (["--shard="], "shard"),
+        (["--dry_run", "--report_only"], "drop it"),
         (["--seeds=0"], "at least 1"),
         (["--report_only"], "no run has ended"),
         (["--method=byol"], "method"),

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ import selfsup
 from selfsup import cli
 from selfsup.commands import run
 from selfsup.records.results import read_result
+from selfsup.training import run as training
+from selfsup.utils.interrupts import Interrupted
 
 ROOT = Path(run.__file__).resolve().parents[2]
 TINY = ("--width=2", "--epochs=2", "--probe_epochs=3", "--batch_size=16", "--precision=float32")
@@ -149,6 +152,18 @@ def test_nothing_is_deleted_before_all_is_checked(
     assert call(*arguments, *flags) == 2
     assert named in capsys.readouterr().err
     assert {path: path.read_bytes() for path in workdir.iterdir() if path.name != ".lock"} == before
+
+
+def test_an_interruption_before_the_old_run_is_deleted(finished, tiny_npz, tmp_path, capsys, monkeypatch):
+    def stop(*_):
+        raise Interrupted(signal.SIGINT)
+
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    monkeypatch.setattr(training, "load", stop)
+    flags = ("--method=byol", *TINY, f"--dataset={tiny_npz}", "--overwrite")
+    assert call(*flags, f"--workdir={workdir}") == 130
+    assert f"nothing has changed in {workdir}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("backend", ["torch", "numpy", "JAX", "tensorfow"])

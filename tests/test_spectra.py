@@ -12,6 +12,7 @@ from scipy import stats
 from selfsup.commands import reproduce
 from selfsup.records.recordings import Eigenspaces
 from selfsup.reproduction import spectra
+from selfsup.reproduction.grid import collect
 from selfsup.reproduction.report import Report
 
 PAPER = Path(os.environ.get("PAPER_RECORDINGS", "missing"))
@@ -99,15 +100,16 @@ def grid(tmp_path):
 
 def test_the_report_shows_the_spectra_of_table_1_alone(grid):
     out = grid("ours", "byol")
-    Report(out, ["table1", "figure5"]).write()
+    Report(out, collect(out), ["table1", "figure5"]).write()
     assert (out / "REPORT.md").read_text().count("](figures/spectra.png)") == 1
     other = grid("direct", "directpred")
-    Report(other, ["table1", "figure5"]).write()
+    Report(other, collect(other), ["table1", "figure5"]).write()
     assert "spectra" not in (other / "REPORT.md").read_text()
 
 
 def test_other_grids_are_drawn_beside(grid):
     out, other = grid("ours", "byol"), grid("theirs", "byol", "simsiam")
+    write_fake_run(out / "runs" / "simsiam" / "0", fake_result("simsiam", None, "quick"))  # diverged
     drawn = out / "figures" / "spectra.svg"
     assert reproduce.main(["reproduce.py", f"--out={out}", "--report_only"]) == 0
     alone = drawn.read_text()
@@ -117,7 +119,12 @@ def test_other_grids_are_drawn_beside(grid):
 
 @pytest.mark.parametrize(
     ("beside", "named"),
-    [("nowhere", "no run has ended in nowhere"), ("x/ours", "need different names"), ("a,", "commas")],
+    [
+        ("nowhere", "no run has ended in nowhere"),
+        ("~/nowhere", f"no run has ended in {Path.home()}"),
+        ("x/ours", "need different names"),
+        ("a,", "commas"),
+    ],
 )
 def test_a_wrong_grid_beside_is_one_clear_line(grid, beside, named, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)

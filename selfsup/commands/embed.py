@@ -15,6 +15,7 @@ from selfsup.utils.interrupts import Interrupted, Interruption
 from selfsup.utils.options import Option
 from selfsup.utils.outputs import output_file, writing
 from selfsup.utils.status import StatusLine
+from selfsup.utils.text import counted
 
 if TYPE_CHECKING:
     from selfsup.analysis.embedding import Embedding
@@ -43,7 +44,7 @@ def execute(values: dict[str, Any], _: dict[str, Any]) -> int:
     for name in ("run", "images"):
         if not values[name]:
             raise InputError(f"--{name} is missing: {OWN[name][0].help}")
-    out = output_file("out", values["out"], SUFFIXES)
+    out = output_file("out", values["out"], SUFFIXES, values["images"])
     page = None if values["page"] is None else output_file("page", values["page"], (".html", ".htm"))
     if not user_path("images", values["images"]).exists():
         raise InputError(f"there is no folder or file {values['images']}; check --images")
@@ -68,7 +69,7 @@ def embed(values: dict[str, Any], out: Path, page: Path | None) -> int:
     if len(source) < 2 and (values["neighbours"] or page):
         raise InputError(f"{values['images']} has one image; neighbours and a page need at least two")
     images = printable(values["images"])
-    print("; ".join([f"{len(source):,} images in {images}", *source.notes]), flush=True)
+    print("; ".join([f"{counted(len(source), 'image')} in {images}", *source.notes]), flush=True)
     status, began = StatusLine(), time.perf_counter()
 
     def show(done: int) -> None:
@@ -80,8 +81,8 @@ def embed(values: dict[str, Any], out: Path, page: Path | None) -> int:
     seconds = time.perf_counter() - began
     skipped = len(source) - len(result)
     status.finish(
-        f"features of {len(result):,} images, {result.features.shape[1]} each, in {duration(seconds)}"
-        + (f"; {skipped:,} broken left out" if skipped else "")
+        f"features of {counted(len(result), 'image')}, {result.features.shape[1]} each, "
+        f"in {duration(seconds)}" + (f"; {skipped:,} broken left out" if skipped else "")
     )
     if values["neighbours"]:
         status.show("neighbours")

@@ -19,6 +19,7 @@ from selfsup.utils.interrupts import Interrupted, Interruption
 from selfsup.utils.options import Option
 from selfsup.utils.outputs import output_folder
 from selfsup.utils.status import StatusLine
+from selfsup.utils.text import counted
 
 ABOUT = """\
 Evaluates the encoder of a finished run on some or all of the labels: by linear probe, k-NN and fine-tuning.
@@ -55,7 +56,7 @@ def execute(values: dict[str, Any], _: dict[str, Any]) -> int:
         "probes": _names("probe", values["probe"], ("paper", "tian")),
         "labels": _shares(values["labels"]),
     }
-    folder = output_folder("out", values["out"] or values["run"])
+    folder = output_folder("out", values["run"] if values["out"] is None else values["out"])
     try:
         with Interruption():
             return evaluate(values, checked, run, folder)
@@ -81,8 +82,8 @@ def evaluate(values: dict[str, Any], checked: dict[str, Any], run: Result, folde
     config = {**ADDED, **run.config}
     encoder = load_encoder(values["run"])
     data = load_dataset(
-        values["dataset"] or config["dataset"],
-        values["data_dir"] or config["data_dir"],
+        config["dataset"] if values["dataset"] is None else values["dataset"],
+        config["data_dir"] if values["data_dir"] is None else values["data_dir"],
         image_size=encoder.image_size,
         skip_broken=config.get("skip_broken", False),
     )
@@ -103,7 +104,7 @@ def evaluate(values: dict[str, Any], checked: dict[str, Any], run: Result, folde
     with _kept(folder):
         status, evaluations = StatusLine(), Evaluations(folder / EVALUATION, described)
         found, new = evaluation.evaluate(bench, evaluations, status.show, status.finish)
-        status.finish(f"{len(found)} measurements, {new} of them new" if new else "all measured before")
+        status.finish(f"{counted(len(found), 'measurement')}, {new} new" if new else "all measured before")
         summaries = summarise(found)
         figure = few_labels.accuracies(f"{title} on {data.name}", summaries)
         plots.save(figure, folder / Path(EVALUATION_FIGURE).stem)

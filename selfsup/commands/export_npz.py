@@ -34,7 +34,7 @@ def execute(values: dict[str, Any], _: dict[str, Any]) -> int:
     """Executes the command with its own flags; returns the exit status."""
     if values["out"] is None:
         raise InputError("--out is missing: the file to write, such as cifar10.npz")
-    out = output_file("out", values["out"])
+    out = output_file("out", values["out"], source=values["dataset"])
     data = load_dataset(
         values["dataset"],
         values["data_dir"],

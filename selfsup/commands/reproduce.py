@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from selfsup import cli
+from selfsup.commands.run import import_train
 from selfsup.config import OPTIONS
 from selfsup.records.results import read_result
 from selfsup.reproduction import grid
@@ -16,9 +17,11 @@ from selfsup.reproduction.registry import EXPERIMENTS, PRESETS, SECTIONS, sectio
 from selfsup.reproduction.slots import Slot, slots
 from selfsup.utils.clock import duration
 from selfsup.utils.errors import InputError
+from selfsup.utils.files import user_path
 from selfsup.utils.interrupts import Interrupted, Interruption
 from selfsup.utils.options import Option
 from selfsup.utils.outputs import nested_folder
+from selfsup.utils.text import counted
 
 FAILED = 1
 
@@ -64,11 +67,13 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
     out = nested_folder("out", f"runs/reproduce/{preset}" if given is None else given)
     beside = grids("beside", values["beside"], out)
     chosen = sections_of(preset) if values["only"] is None else cli.split_names("only", values["only"])
+    if values["report_only"] and values["dry_run"]:
+        raise InputError("--dry_run writes no report; drop it or --report_only")
     if values["report_only"]:
-        return report_only(out, grid.named(chosen), beside)
+        return report_only(out, grid.named(chosen), preset, beside)
     jobs = grid.plan(preset, chosen, values["seeds"], out, overrides)
     planned = grid.named(chosen)
-    if values["shard"]:
+    if values["shard"] is not None:
         jobs = grid.shard(jobs, values["shard"])
     shares = slots(values["jobs"])
     if values["dry_run"]:
@@ -80,18 +85,18 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
     except Interrupted as stop:
         print(f"\n{stop}; the same command resumes in the middle of the interrupted run", file=sys.stderr)
         return stop.status
-    report.write_report(out, planned, force=bool(beside), beside=beside)
     for job, reason in failed.items():
         print(f"failed: {job.experiment}, seed {job.seed}: {reason}", file=sys.stderr)
+    report.write_report(out, planned, preset, force=bool(beside), beside=beside)
     return FAILED if failed else 0
 
 
-def report_only(out: Path, experiments: Iterable[str], beside: Sequence[Path]) -> int:
+def report_only(out: Path, experiments: Iterable[str], preset: str, beside: Sequence[Path]) -> int:
     """Writes the report of all finished runs, whatever their settings; returns the exit status."""
     report = import_report()
     if not grid.collect(out):
         raise InputError(f"no run has ended in {out}; check --out and --preset")
-    report.write_report(out, experiments, force=True, beside=beside)
+    report.write_report(out, experiments, preset, force=True, beside=beside)
     return 0
 
 
@@ -101,7 +106,7 @@ def grids(flag: str, value: str | None, out: Path) -> list[Path]:
     Raises:
         InputError: no run has ended in one of them, or two of the grids would have the same name in figures.
     """
-    folders = [] if value is None else [Path(name) for name in cli.split_names(flag, value)]
+    folders = [] if value is None else [user_path(flag, name) for name in cli.split_names(flag, value)]
     for folder in folders:
         if not grid.collect(folder):
             raise InputError(f"{flag}: no run has ended in {folder}; pass the folder of a grid")
@@ -131,18 +136,19 @@ def dry_run(jobs: Sequence[grid.Job], shares: Sequence[Slot]) -> int:
     devices = {share.environment.get("CUDA_VISIBLE_DEVICES") for share in shares}
     rounds = math.ceil(len(todo) / len(devices))
     seconds = rounds * estimate(jobs, todo) / len(todo) if todo else 0.0
-    print(f"{len(jobs)} runs, {len(todo)} of them still to train: about {duration(seconds)}")
+    print(f"{counted(len(jobs), 'run')}, {len(todo)} still to train: about {duration(seconds)}")
     return 0
 
 
 def estimate(jobs: Sequence[grid.Job], todo: Sequence[grid.Job]) -> float:
     """Estimates the seconds of the runs in `todo` from finished runs, or else from a few training steps."""
     results = [read_result(job.workdir) for job in jobs]
-    done = [result.seconds["total"] for result in results if result is not None]
+    done = [result.seconds["total"] for result in results if result is not None and not result.diverged]
     if done:
         return len(todo) * sum(done) / len(done)
-    with cli.silent_stderr():
-        from selfsup.training.estimate import total_seconds
+    import_train()  # reports a missing backend
+    from selfsup.training.estimate import total_seconds
+
     return total_seconds([job.config for job in todo])
 
 

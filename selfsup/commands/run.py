@@ -3,13 +3,14 @@
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from selfsup import cli
 from selfsup.collapse import Collapsed
 from selfsup.config import Config
 from selfsup.records.results import DIVERGED, STATUS_DIVERGED, Result
-from selfsup.records.workdir import CURVES_FIGURE, EIGENSPACE_FIGURE
+from selfsup.records.workdir import CONFIG, CURVES_FIGURE, EIGENSPACE_FIGURE, check_workdir
 from selfsup.reproduction.registry import EXPERIMENTS, PRESETS, make_config
 from selfsup.training.advice import advice
 from selfsup.utils.errors import InputError
@@ -71,18 +72,21 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
     given = values["workdir"]
     workdir = config.default_workdir if given is None else user_path("workdir", given)
     options = {name: values[name] for name in RUN_OPTIONS}
-    kept = " without --overwrite" if values["overwrite"] else ""
     try:
         result = train.run(config, workdir, **options)
     except Interrupted as stop:
+        kept = " without --overwrite" if values["overwrite"] else ""
         again = f"the same command{kept} resumes from the last checkpoint in {workdir}"
+        if values["overwrite"] and not holds(workdir, config):
+            again = f"nothing has changed in {workdir}"
         print(f"\n{stop}; {again}", file=sys.stderr)
         return stop.status
     except Collapsed as stop:
-        again = f"the same command{kept}{' and' if kept else ' without'} --stop_on_collapse"
-        print(f"error: {stop}; {again} continues from the checkpoint in {workdir}", file=sys.stderr)
+        kept = "--overwrite and --stop_on_collapse" if values["overwrite"] else "--stop_on_collapse"
+        again = f"the same command without {kept} continues from the checkpoint in {workdir}"
+        print(f"error: {stop}; {again}", file=sys.stderr)
         return STATUS_COLLAPSED
-    if parse_share("machine", values["machine"] or "1/1")[0] > 0:
+    if values["machine"] is not None and parse_share("machine", values["machine"])[0] > 0:
         return STATUS_DIVERGED if result.diverged else 0  # machine 1 reports the result
     if result.diverged:
         print(f"error: {DIVERGED}; lower --learning_rate. See {workdir}", file=sys.stderr)
@@ -91,6 +95,15 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
     print(f"{result.seconds['total']:.0f} s in all; records and encoder in {workdir}")
     print(f"figures: {workdir / EIGENSPACE_FIGURE} and {workdir / CURVES_FIGURE}")
     return 0
+
+
+def holds(workdir: Path, config: Config) -> bool:
+    """Whether a folder holds the run of a config."""
+    try:
+        check_workdir(workdir, config)
+    except InputError:
+        return False
+    return (workdir / CONFIG).exists()
 
 
 def import_train() -> Any:

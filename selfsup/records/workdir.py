@@ -14,7 +14,7 @@ from selfsup.records.evaluations import EVALUATION, EVALUATION_FIGURE
 from selfsup.records.recordings import EIGENSPACES, LOG, TIMING
 from selfsup.records.results import RESULT, write_json
 from selfsup.utils.errors import InputError
-from selfsup.utils.files import held, sweep
+from selfsup.utils.files import held, locked, sweep
 
 CONFIG, LOCK, TENSORBOARD = "config.json", ".lock", "tensorboard"
 ENCODER = "encoder.keras"
@@ -29,12 +29,13 @@ RECORDS = (
 _ASIDE, _DISCARDED = ".overwritten", ".discarded"
 
 
-def check_workdir(workdir: Path, config: Config | None) -> None:
+def check_workdir(workdir: Path, config: Config | None, flag: str = "workdir") -> None:
     """Checks that a folder does not belong to another run. Writes nothing.
 
     Args:
         workdir: the folder.
         config: the config of the run; None if it may overwrite another, but nothing else.
+        flag: name of the flag that chooses the folder, for error messages.
 
     Raises:
         InputError: the folder belongs to a run with another config or seed, or its config is unreadable or
@@ -46,16 +47,16 @@ def check_workdir(workdir: Path, config: Config | None) -> None:
     except (OSError, ValueError):
         if config is None:
             return
-        raise InputError(f"{path} cannot be read; choose another --workdir or delete {workdir}") from None
+        raise InputError(f"{path} cannot be read; choose another --{flag} or delete {workdir}") from None
     if found is None:
         return
     if not isinstance(found, dict) or "method" not in found:
-        raise InputError(f"{path} is not the config of a run; choose another --workdir")
+        raise InputError(f"{path} is not the config of a run; choose another --{flag}")
     if config is not None:
-        _check_same(workdir, found, config)
+        _check_same(workdir, found, config, flag)
 
 
-def _check_same(workdir: Path, found: dict[str, Any], config: Config) -> None:
+def _check_same(workdir: Path, found: dict[str, Any], config: Config, flag: str) -> None:
     wanted = {**config.settings, "seed": config.seed}
     found = {**ADDED, **found}
     del wanted["dataset"]  # the same data may lie elsewhere: their fingerprint is checked when they are read
@@ -71,10 +72,21 @@ def _check_same(workdir: Path, found: dict[str, Any], config: Config) -> None:
         fields = ", ".join(f"{name} {found.get(name)} there, {wanted[name]} here" for name in different)
         if different == ["epochs"] and config.resolved.fixed_length:
             fields += "; under a cosine schedule a run keeps its length"
+        deleted = "that run with --overwrite" if flag == "workdir" else "that folder"
         raise InputError(
-            f"workdir {workdir} holds another run ({fields}); choose another --workdir, "
-            "or delete that run with --overwrite"
+            f"{workdir} holds another run ({fields}); choose another --{flag}, or delete {deleted}"
         )
+
+
+def in_use(workdir: Path) -> bool:
+    """Whether another process is making the run in a folder."""
+    if not (workdir / LOCK).exists():
+        return False
+    try:
+        with locked(workdir / LOCK, wait=False):
+            return False
+    except BlockingIOError:
+        return True
 
 
 @contextmanager

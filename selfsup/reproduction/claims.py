@@ -65,7 +65,10 @@ def welch_interval(a: Sample, b: Sample) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Difference:
-    """Checks that one cell's mean minus another's (or a published one) lies in an interval, in points."""
+    """Checks that one cell's mean minus another's (or a published one) is above `low` and at most `high`.
+
+    Both are in points.
+    """
 
     cell: str
     other: str | Published
@@ -74,7 +77,10 @@ class Difference:
     other_name: str = ""
 
     def judge(self, cells: Mapping[str, Cell], paper_scale: bool) -> Verdict:
-        """Holds if the whole Welch interval lies inside, does not hold if all of it lies outside."""
+        """Holds if the whole Welch interval lies inside, does not hold if all of it lies outside.
+
+        Undecided if runs have failed, have different settings, or are fewer than two of each.
+        """
         a = cells[self.cell]
         b = cells[self.other] if isinstance(self.other, str) else self.other
         text = f"{self.cell} - {self.other_name or self.other}"
@@ -87,8 +93,13 @@ class Difference:
         if min(a.n, b.n) < 2:
             return Verdict(UNDECIDED, f"{text}, n = {min(a.n, b.n)}")
         low, high = welch_interval(a, b)
-        text += f" [{low:+.2f}, {high:+.2f}], asked {self._asked()}"
-        if self.low <= low and high <= self.high:
+        text += f" [{low:+.2f}, {high:+.2f}], n = {a.n} and {b.n}, asked {self._asked()}"
+        own = [cell for cell in (a, b) if isinstance(cell, Cell)]
+        if failures := sum(len(cell.failures) for cell in own):
+            return Verdict(UNDECIDED, f"{text}, {failures} failed")
+        if len({scale for cell in own for scale in cell.scales}) > 1:
+            return Verdict(UNDECIDED, f"{text}, different settings")
+        if self.low < low and high <= self.high:
             return Verdict(HOLDS, text)
         return Verdict(FAILS if high < self.low or low > self.high else UNDECIDED, text)
 

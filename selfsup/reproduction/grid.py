@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from selfsup.config import Config
-from selfsup.records.results import DIVERGED, Result, is_complete, read_result
-from selfsup.records.workdir import CONFIG, check_workdir
+from selfsup.records.results import DIVERGED, Result, is_complete, read_result, write_json
+from selfsup.records.workdir import CONFIG, check_workdir, in_use
 from selfsup.reproduction.registry import EXPERIMENTS, SECTIONS, canonical, make_config
 from selfsup.utils.errors import InputError, first_line
-from selfsup.utils.files import replacing
+from selfsup.utils.files import or_warning
 from selfsup.utils.options import parse_share
 
 RUNS, FAILURE = "runs", "failure.json"
@@ -81,7 +81,7 @@ def plan(
         for experiment in experiments_of(sections):
             config = make_config(preset, experiment, seed=seed, **(overrides or {}))
             job = Job(experiment, config, out / RUNS / experiment / str(seed))
-            check_workdir(job.workdir, config)
+            check_workdir(job.workdir, config, flag="out")
             jobs.append(job)
     return jobs
 
@@ -123,7 +123,8 @@ def execute(
             return
         try:
             reasons[job] = runner(job)
-            _keep_failure(job.workdir, reasons[job])
+            if not in_use(job.workdir):  # by a process of another grid
+                _keep_failure(job.workdir, reasons[job])
         except BaseException:
             stopped.set()
             raise
@@ -144,9 +145,9 @@ def _keep_failure(workdir: Path, reason: str | None) -> None:
     if reason is None:
         (workdir / FAILURE).unlink(missing_ok=True)
         return
-    workdir.mkdir(parents=True, exist_ok=True)
-    with replacing(workdir / FAILURE) as file:
-        json.dump({"reason": reason}, file)
+    with or_warning(f"the failure to {workdir}"):
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_json(workdir / FAILURE, {"reason": reason})
 
 
 def failure_of(workdir: Path) -> str | None:
@@ -163,7 +164,9 @@ def _failure(workdir: Path, result: Result | None) -> str | None:
         return DIVERGED if result.diverged else None
     path = workdir / FAILURE
     try:
-        return str(json.loads(path.read_text())["reason"]) if path.exists() else None
+        return str(json.loads(path.read_text())["reason"])
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path} is damaged ({first_line(error)}); delete it") from None
 
@@ -183,15 +186,25 @@ def collect(out: Path) -> list[Run]:
     """Returns all runs in the folder of a grid, ordered by experiment as in the registry, then by seed.
 
     Raises:
-        InputError: a record is damaged.
+        InputError: a record is damaged, or in the folder of another run.
     """
     runs = []
     for experiment in EXPERIMENTS:
         folder = out / RUNS / experiment
-        workdirs = [path for path in folder.glob("*") if path.name.isdigit()] if folder.is_dir() else []
+        workdirs = [path for path in folder.glob("*") if path.name.isdecimal()] if folder.is_dir() else []
         for workdir in sorted(workdirs, key=lambda path: int(path.name)):
             result = read_result(workdir)
+            _check_place(workdir, result)
             failure = _failure(workdir, result)
             if result is not None or failure is not None:
                 runs.append(Run(experiment, int(workdir.name), workdir, result, failure))
     return runs
+
+
+def _check_place(workdir: Path, result: Result | None) -> None:
+    """Checks that a run lies in the folder of its experiment and seed, so that no run counts twice."""
+    if result is None:
+        return
+    experiment, seed = result.config["experiment"], result.config["seed"]
+    if workdir.parts[-2:] != (experiment, str(seed)):
+        raise InputError(f"{workdir} holds a run of experiment {experiment} with seed {seed}; move it away")

@@ -190,7 +190,8 @@ def _theorem_1(name: str, found: theory.Conservation) -> tuple[str, ...]:
 
 
 def _slopes(recorded: Dynamics, over: str) -> Iterable[str]:
-    rows = np.array([0, len(recorded) // 2, -1])
+    halfway = np.abs(recorded.step - recorded.step[-1] / 2).argmin()
+    rows = np.array([0, halfway, -1])
     for law in theory.power_laws(recorded[rows], over):
         yield (
             f"{law.slope:.2f} [{law.low:.2f}, {law.high:.2f}] (n = {len(law.modes)})"

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -17,6 +18,7 @@ from selfsup.reproduction.slots import Slot
 from selfsup.utils.clock import duration
 from selfsup.utils.interrupts import STOP_AT_EOF, Interrupted
 from selfsup.utils.status import StatusLine
+from selfsup.utils.text import counted
 
 ROOT = Path(__file__).resolve().parents[2]
 LOG = "run.log"
@@ -36,6 +38,7 @@ class Processes:
         self, jobs: Sequence[grid.Job], preset: str, overrides: Mapping[str, Any], slots: Sequence[Slot]
     ) -> None:
         self.jobs = jobs
+        self.todo = [job for job in jobs if job.state != "finished"]
         self.flags = [f"--preset={preset}", *(f"--{name}={value}" for name, value in overrides.items())]
         self._slots = len(slots)
         self._free: SimpleQueue[Slot] = SimpleQueue()
@@ -43,7 +46,7 @@ class Processes:
             self._free.put(slot)
         self._running: dict[grid.Job, subprocess.Popen[str]] = {}
         self._stopping = False
-        self._progress = _Progress(sum(job.state != "finished" for job in jobs), len(slots))
+        self._progress = _Progress(len(self.todo), len(slots))
 
     def run(self) -> dict[grid.Job, str]:
         """Makes the missing runs. Returns the jobs without an accuracy and the reasons.
@@ -51,19 +54,24 @@ class Processes:
         Raises:
             Interrupted: a signal arrived. It was passed on to the runs, which have saved their state.
         """
-        finished = sum(job.state == "finished" for job in self.jobs)
-        print(f"{len(self.jobs)} runs, {finished} of them already finished", flush=True)
+        finished = len(self.jobs) - len(self.todo)
+        print(f"{counted(len(self.jobs), 'run')}, {finished} already finished", flush=True)
         return grid.execute(self.jobs, self._make, self._slots, self._stop)
 
     def _stop(self, reason: BaseException) -> None:
         """Passes a signal on to the runs under way."""
         self._stopping = True
-        for process in list(self._running.values()):
+        under_way = list(self._running.values())
+        self._progress.note(f"stopping {counted(len(under_way), 'run')}, which first save their state")
+        for process in under_way:
             _stop(process, reason.signum if isinstance(reason, Interrupted) else signal.SIGTERM)
 
     def _make(self, job: grid.Job) -> str | None:
         slot, began = self._free.get(), time.perf_counter()
-        reason = self._process(job, slot)
+        try:
+            reason = self._process(job, slot)
+        except OSError as error:  # of the folder
+            reason = f"{error.strerror}: {error.filename}"
         self._free.put(slot)
         if self._stopping:
             raise Interrupted(signal.SIGTERM)
@@ -76,16 +84,17 @@ class Processes:
         job.workdir.mkdir(parents=True, exist_ok=True)
         flags = [f"--experiment={job.experiment}", f"--seed={job.seed}", f"--workdir={job.workdir}"]
         flags.append("--nokeep_checkpoint")
-        command = [sys.executable, "-m", "selfsup", "run", *self.flags, *flags]
+        command = [sys.executable, "-P", "-m", "selfsup", "run", *self.flags, *flags]
         last = ""
         with (
-            (job.workdir / LOG).open("a") as log,
+            (job.workdir / LOG).open("ab", buffering=0) as log,
             subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,  # closed when this process ends, however it ends
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                text=True,
+                encoding="utf-8",
+                errors="replace",
                 env=_environment(slot),
                 start_new_session=True,  # Ctrl-C reaches only the grid, which passes it on once
             ) as process,
@@ -96,8 +105,8 @@ class Processes:
                 _stop(process, signal.SIGTERM)
             assert process.stdout is not None
             for line in process.stdout:
-                log.write(line)
-                log.flush()
+                with suppress(OSError):  # on a full disk, the run itself may still go on
+                    log.write(line.encode())
                 last = line.strip() or last
                 if not self._stopping:
                     self._progress.show(job, last)
@@ -123,9 +132,13 @@ class _Progress:
         with self._lock:
             self._last[job] = text
             gap = " | "
-            room = (self._line.room + len(gap)) // len(self._last) - len(gap)
+            room = max(0, (self._line.room + len(gap)) // len(self._last) - len(gap))
             runs = (f"{job.experiment}, seed {job.seed}: {text}" for job, text in self._last.items())
             self._line.show(gap.join(text[:room].ljust(room) for text in runs))
+
+    def note(self, text: str) -> None:
+        with self._lock:
+            self._line.finish(text)
 
     def finished(self, job: grid.Job, outcome: str, seconds: float) -> None:
         with self._lock:
@@ -159,4 +172,5 @@ def _outcome(job: grid.Job) -> str:
 def _environment(slot: Slot) -> dict[str, str]:
     """Returns the environment of a run, with this package first on the module path."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, **slot.environment, "PYTHONPATH": os.pathsep.join(paths), STOP_AT_EOF: "1"}
+    own = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONIOENCODING": "utf-8", STOP_AT_EOF: "1"}
+    return {**os.environ, **slot.environment, **own}

@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from selfsup.config import Config
+from selfsup.config import ADDED, Config
 from selfsup.records.results import Result
 from selfsup.reproduction.registry import PRESETS, make_config
+from selfsup.utils.text import counted
 
 PAPER_IMAGES = {"train": 50_000, "test": 10_000, "classes": 10}
 _WHERE = ("dataset", "precision")
@@ -24,20 +25,37 @@ def preset_of(result: Result) -> str | None:
     return None
 
 
+def scale_of(result: Result) -> tuple[Any, ...]:
+    """Returns what two runs must share to be compared: preset, data, and the sizes of network and run."""
+    config = {**ADDED, **result.config}
+    sizes = (config[name] for name in ("width", "epochs", "batch_size", "image_size"))
+    return (preset_of(result), result.dataset["fingerprint"], *sizes)
+
+
 def is_paper_scale(results: Iterable[Result]) -> bool:
-    """Whether all runs (at least one) have the paper's settings, and data of the size of CIFAR-10."""
+    """Whether all runs (at least one) are the paper's, to their last epoch, on data of CIFAR-10's size."""
     results = list(results)
     return bool(results) and all(
         preset_of(result) == "paper"
+        and not result.swapped
+        and result.monitor.get("epoch", result.config["epochs"]) == result.config["epochs"]
         and all(result.dataset[name] == size for name, size in PAPER_IMAGES.items())
         for result in results
     )
 
 
-def dataset_of(results: Iterable[Result]) -> str:
-    """Returns "stl10" if all runs (at least one) were made on a dataset of that name, otherwise "cifar10"."""
-    names = {Path(result.dataset["name"]).stem.split(":")[0] for result in results}
-    return "stl10" if names == {"stl10"} else "cifar10"
+def dataset_of(results: Iterable[Result], preset: str) -> str:
+    """Returns the dataset whose published accuracies are shown beside runs: "stl10" or "cifar10".
+
+    Args:
+        results: the runs. It is "stl10" if all have the preset of that name or data whose name begins so.
+        preset: the preset of the planned runs, which decides if there are no others.
+    """
+    found = [
+        preset_of(result) == "stl10" or Path(result.dataset["name"]).name.startswith("stl10")
+        for result in results
+    ]
+    return "stl10" if all(found or [preset == "stl10"]) else "cifar10"
 
 
 def describe_scale(results: Iterable[Result]) -> str:
@@ -47,7 +65,7 @@ def describe_scale(results: Iterable[Result]) -> str:
         for fact in (
             lambda r: f"preset {preset_of(r) or 'none (custom settings)'}",
             lambda r: f"width {r.config['width']}",
-            lambda r: f"{r.config['epochs']} epochs",
+            lambda r: counted(r.config["epochs"], "epoch"),
             lambda r: f"batch {r.config['batch_size']}",
             _describe_data,
         )

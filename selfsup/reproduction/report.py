@@ -11,12 +11,18 @@ from selfsup.records.results import RESULT
 from selfsup.reproduction import figures, practice, spectra
 from selfsup.reproduction.claims import claims
 from selfsup.reproduction.grid import FAILURE, RUNS, Run, collect
-from selfsup.reproduction.page import table, to_html
-from selfsup.reproduction.provenance import dataset_of, describe_origin, describe_scale, is_paper_scale
+from selfsup.reproduction.heading import heading
+from selfsup.reproduction.page import literal, table, to_html
+from selfsup.reproduction.provenance import (
+    dataset_of,
+    describe_origin,
+    describe_scale,
+    is_paper_scale,
+)
 from selfsup.reproduction.registry import EXPERIMENTS, SECTIONS, canonical
 from selfsup.reproduction.tables import HEADER, REUSED, Cell, make_cells, table_rows
-from selfsup.utils.clock import duration
 from selfsup.utils.files import locked, replacing
+from selfsup.utils.outputs import writing
 
 REPORT, PAGE, LOCK, FIGURES = "REPORT.md", "report.html", ".lock", "figures"
 EIGENSPACE_FIGURES: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
@@ -53,7 +59,9 @@ the effective rank, a mean over the last epoch; all are means over the seeds. Ei
 show an experiment's first seed that has an accuracy."""
 
 
-def write_report(out: Path, planned: Iterable[str], force: bool = False, beside: Sequence[Path] = ()) -> None:
+def write_report(
+    out: Path, planned: Iterable[str], preset: str, force: bool = False, beside: Sequence[Path] = ()
+) -> None:
     """Writes REPORT.md and report.html with every section that has a planned or finished experiment.
 
     Processes that share the folder take turns. The page gets the time at which the records were read, so
@@ -62,6 +70,7 @@ def write_report(out: Path, planned: Iterable[str], force: bool = False, beside:
     Args:
         out: folder of the grid.
         planned: experiments to show, even without a run.
+        preset: their preset.
         force: whether to write the report even if it already contains all records.
         beside: folders of other grids, whose recordings are drawn beside these.
     """
@@ -70,11 +79,13 @@ def write_report(out: Path, planned: Iterable[str], force: bool = False, beside:
         if force or not _up_to_date(out):
             (out / LOCK).touch()
             read = (out / LOCK).stat().st_mtime_ns
-            shown = {*planned, *(run.experiment for run in collect(out))}
-            dataset = dataset_of(run.result for run in collect(out) if run.result)
+            runs = collect(out)
+            shown = {*planned, *(run.experiment for run in runs)}
+            dataset = dataset_of((run.result for run in runs if run.result), preset)
             chosen = {name: s for name, s in SECTIONS.items() if s.dataset == dataset}
             sections = [name for name, section in chosen.items() if shown & set(section.experiments)]
-            Report(out, sections, beside).write()
+            with writing("out", out):
+                Report(out, runs, sections, beside).write()
             os.utime(out / PAGE, ns=(read, read))
     print(f"report: {out / REPORT} and {out / PAGE}")
 
@@ -91,15 +102,18 @@ class Report:
 
     Args:
         out: folder of a grid.
+        runs: its runs.
         sections: which sections of the report to show, see `registry.SECTIONS`; all of one dataset.
         beside: folders of other grids, whose recordings are drawn beside these.
     """
 
-    def __init__(self, out: Path, sections: Sequence[str], beside: Sequence[Path] = ()) -> None:
+    def __init__(
+        self, out: Path, runs: Iterable[Run], sections: Sequence[str], beside: Sequence[Path] = ()
+    ) -> None:
         self.out, self.sections, self.beside = out, sections, beside
         self.dataset = next((SECTIONS[name].dataset for name in sections), "cifar10")
         self.runs: dict[str, list[Run]] = {name: [] for name in EXPERIMENTS}
-        for run in collect(out):
+        for run in runs:
             self.runs[run.experiment].append(run)
         self.cells: dict[str, Cell] = {}
         for name in EXPERIMENTS:
@@ -125,7 +139,7 @@ class Report:
         return [run for name in names for run in self.runs[name]]
 
     def _blocks(self) -> Iterable[str]:
-        yield from self._heading()
+        yield from heading(self.results, self.dataset)
         yield "## The paper's claims"
         yield self._claims()
         yield RULES
@@ -140,34 +154,8 @@ class Report:
             yield "## Runs without an accuracy"
             yield table(
                 ("experiment", "seed", "reason"),
-                ((r.experiment, str(r.seed), str(r.failure)) for r in failed),
+                ((r.experiment, str(r.seed), literal(str(r.failure))) for r in failed),
             )
-
-    def _heading(self) -> Iterable[str]:
-        if not self.results:
-            yield "# Report: no run has finished"
-            return
-        scale = describe_scale(self.results)
-        if self.dataset == "stl10":
-            yield "# Report on STL-10"
-            yield (
-                f"These accuracies come from: {scale}. The published ones come from Tian et al. 2021: "
-                "ResNet-18 of width 64, 100 epochs, batch 128, images of 96x96 pixels that are not "
-                "normalised, and a different probe. Only runs of the preset stl10 are comparable to them. "
-                "The claims are about CIFAR-10; a verdict says what these runs show, and no more."
-            )
-        elif is_paper_scale(self.results):
-            yield "# Report at the paper's scale"
-        else:
-            yield "# NOT the paper's scale: a report of smaller or other runs"
-            yield (
-                f"> **These accuracies do not reproduce the published ones.** They come from: {scale}. "
-                "The published ones come from ResNet-18 of width 64, 100 epochs, batch 128, on CIFAR-10. "
-                "Do not compare them with the published values; compare the rows with each other. "
-                "A verdict says what these runs show at their scale, and no more."
-            )
-        seconds = sum(result.seconds["total"] for result in self.results)
-        yield f"{len(self.results)} finished runs, {duration(seconds)} in all."
 
     def _claims(self) -> str:
         paper_scale = is_paper_scale(self.results)

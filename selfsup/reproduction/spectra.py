@@ -76,7 +76,8 @@ def courses(runs: Iterable[Run]) -> dict[str, list[Course]]:
     """
     found: dict[str, list[Course]] = {}
     for run in runs:
-        if run.result is not None and run.experiment in published():
+        finished = run.result is not None and not run.result.diverged
+        if finished and run.experiment in published():
             found.setdefault(run.experiment, []).append(course(read_eigenspaces(run.workdir)))
     return found
 
@@ -128,7 +129,9 @@ def _draw(ax: Axes, panel: str, theirs: Course, grids: Mapping[str, Sequence[Cou
         color="black", markerfacecolor="white", markersize=3, label="published",
     )  # fmt: skip
     for color, (title, runs) in zip(cycle(PALETTE), grids.items(), strict=False):
-        ax.plot([], color=color, label=title)  # so that the legend has grids without this experiment, too
+        ax.plot(
+            [], color=color, label=title.lstrip("_")
+        )  # so that the legend has grids without this experiment, too
         for run in runs:
             ax.plot(run.epoch, getattr(run, panel), color=color, alpha=0.8)
     if panel in ("effective_rank", "largest"):

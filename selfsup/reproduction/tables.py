@@ -4,8 +4,11 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from selfsup.records.results import DIVERGED, Result
+from selfsup.reproduction.page import literal
+from selfsup.reproduction.provenance import scale_of
 from selfsup.reproduction.registry import EXPERIMENTS, Published
 
 REUSED = "_reused"
@@ -26,6 +29,7 @@ class Cell:
         collapsed: per finished run, whether it has collapsed (see `collapse`); None if it is too short to
             tell.
         failures: why runs have no accuracy, one line each.
+        scales: the scales of the runs, see `provenance.scale_of`.
         raw: the accuracy in the authors' own result files, where it differs from the published one.
     """
 
@@ -37,6 +41,7 @@ class Cell:
     ranks: tuple[float, ...] = ()
     collapsed: tuple[bool | None, ...] = ()
     failures: tuple[str, ...] = ()
+    scales: frozenset[tuple[Any, ...]] = frozenset()
     raw: Published | None = None
 
     @property
@@ -94,6 +99,7 @@ def make_cells(
             ranks=_known(result.monitor["effective_rank"] for result in finished),
             collapsed=collapsed,
             failures=failures,
+            scales=frozenset(map(scale_of, finished)),
             raw=None if suffix or dataset == "stl10" else entry.differing_raw,
         )
         for suffix, probe in probes.items()
@@ -141,7 +147,7 @@ def _spread(values: Sequence[float]) -> str:
 
 def _ours(cell: Cell) -> str:
     texts = [f"{_spread(cell.values)} (n = {cell.n})"] if cell.values else []
-    texts += [f"failed: {reason}" for reason in dict.fromkeys(cell.failures)]
+    texts += [f"failed: {literal(reason)}" for reason in dict.fromkeys(cell.failures)]
     return "; ".join(texts) or ("no labels" if cell.ranks else "not run")
 
 

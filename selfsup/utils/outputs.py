@@ -9,17 +9,18 @@ from selfsup.utils.errors import InputError
 from selfsup.utils.files import user_path
 
 
-def output_file(flag: str, text: str, suffixes: tuple[str, ...] = ()) -> Path:
+def output_file(flag: str, text: str, suffixes: tuple[str, ...] = (), source: str = "") -> Path:
     """Returns the path of a file that can be written. Links are followed.
 
     Args:
         flag: name of the flag, for error messages.
         text: the value of the flag. "~" is the home folder.
         suffixes: the accepted suffixes; empty for any.
+        source: a file that is read, and must not be replaced.
 
     Raises:
-        InputError: the path is empty, has another suffix, is a folder or a device, or cannot be written; or
-            its folder does not exist.
+        InputError: the path is empty, has another suffix, is a folder, a device or the source, or cannot be
+            written; or its folder does not exist.
 
     Example:
         >>> output_file("out", "features.txt", (".npz", ".csv"))
@@ -34,6 +35,8 @@ def output_file(flag: str, text: str, suffixes: tuple[str, ...] = ()) -> Path:
         raise InputError(f"{flag} {path} is a folder; name a file in it")
     if path.exists() and not path.is_file():
         raise InputError(f"{flag} {path} is not a regular file; choose another --{flag}")
+    if source and path == Path(source).expanduser().resolve():
+        raise InputError(f"{flag} {path} is the file that is read; choose another --{flag}")
     return path
 
 
@@ -64,7 +67,8 @@ def nested_folder(flag: str, text: str) -> Path:
         InputError: the path is empty, a file is in its place or above it, or it cannot be written.
     """
     path = user_path(flag, text)
-    existing = next(place for place in (path, *path.absolute().parents) if place.exists())
+    places = (path, *path.absolute().parents)
+    existing = next(place for place in places if place.exists() or place.is_symlink())
     if not existing.is_dir():
         raise InputError(f"{flag} {path}: {existing} is not a folder; choose another --{flag}")
     _check_writable(flag, path, os.access(existing, os.W_OK))
