@@ -15,7 +15,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from selfsup.pixels import transform
+from selfsup.pixels import check_moments, transform
 from selfsup.utils.errors import InputError
 
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
@@ -47,8 +47,8 @@ class Augmentation:
         blur: probability of a Gaussian blur. Its kernel spans a tenth of the image, 9 of 96 pixels as in the
             code of Tian et al. 2021.
         blur_sigma: least and largest standard deviation of the kernel in pixels.
-        mean, std: per channel, in [0, 1]. None: those of the training images, which `SiameseModel` fills
-            in; CIFAR-10's where this is called on its own.
+        mean, std: per channel, in [0, 1]. None: those of the `SiameseModel` that it is given to; CIFAR-10's
+            where this is called on its own.
 
     Raises:
         InputError: a value lies outside its range.
@@ -78,6 +78,9 @@ class Augmentation:
         for name in ("crop_area", "crop_ratio", "blur_sigma", "mean", "std"):
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, tuple(map(float, value)))
+        for name in ("crop_area", "crop_ratio", "blur_sigma"):
+            if len(getattr(self, name)) != 2:
+                raise InputError(f"{name} must be two numbers, not {getattr(self, name)}")
         for name in ("flip_rate", "jitter_rate", "brightness", "contrast", "saturation", "grey_rate", "blur"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} must be a number in [0, 1], not {getattr(self, name)!r}")
@@ -86,9 +89,10 @@ class Augmentation:
         if not 0 < self.crop_area[0] <= self.crop_area[1] <= 1:
             raise InputError(f"crop_area must be two ascending numbers in (0, 1], not {self.crop_area}")
         for name in ("crop_ratio", "blur_sigma"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high:
+            if not 0 < getattr(self, name)[0] <= getattr(self, name)[1]:
                 raise InputError(f"{name} must be two ascending numbers above 0, not {getattr(self, name)}")
+        if self.mean is not None and self.std is not None:
+            check_moments(self.mean, self.std)
 
     def __call__(self, images: Any, seed: Any, shard: Any = 0, shards: int = 1) -> tuple[Any, Any]:
         """Two views of each image.

@@ -16,7 +16,7 @@ from selfsup.applicable import check_applicable
 from selfsup.methods import LOSSES, METHODS, RULE_FIELDS, Method
 from selfsup.resolved import DEFAULT_TAU, Resolved, resolve
 from selfsup.utils.errors import InputError
-from selfsup.utils.options import Option, as_plain
+from selfsup.utils.options import Option, as_plain, check_json
 
 __all__ = ["METHODS", "OPTIONS", "Config", "Method", "Resolved"]
 
@@ -173,7 +173,7 @@ class Config:
         if self.method not in METHODS:
             raise InputError(f"method must be one of {', '.join(METHODS)}, not {self.method!r}")
         given = {name: as_plain(value) for name, value in dict(self.rule_options).items()}
-        object.__setattr__(self, "rule_options", given)
+        object.__setattr__(self, "rule_options", check_json("rule_options", given))
         for name, default in METHODS[self.method].rule_options.items():
             if name in given and isinstance(default, bool | int | float | str):
                 given[name] = rule_option(self.method, name).check(name, given[name])

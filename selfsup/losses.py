@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+import keras
 from keras import ops
 
 from selfsup.utils.errors import InputError
@@ -43,6 +44,7 @@ def _unit_rows(x: Any) -> Any:
     return ops.where(positive, ops.normalize(ops.where(positive, x, 1.0), axis=-1), 0.0)
 
 
+@keras.saving.register_keras_serializable("selfsup")
 def symmetric_negative_cosine(p1: Any, p2: Any, t1: Any, t2: Any) -> Any:
     """Computes the batch mean of -cos(p1, sg(t2)) - cos(p2, sg(t1)) (paper, eq. 1, both directions).
 
@@ -62,6 +64,7 @@ def symmetric_negative_cosine(p1: Any, p2: Any, t1: Any, t2: Any) -> Any:
     return -LOSS_SCALE * ops.mean(similarity)
 
 
+@keras.saving.register_keras_serializable("selfsup")
 def symmetric_euclidean(p1: Any, p2: Any, t1: Any, t2: Any) -> Any:
     """Computes half the squared distance, |p1 - sg(t2)|^2 / 2, as a mean over both directions and the batch.
 
@@ -83,6 +86,7 @@ def symmetric_euclidean(p1: Any, p2: Any, t1: Any, t2: Any) -> Any:
     return ops.mean(squares[0] + squares[1]) / 4.0
 
 
+@keras.saving.register_keras_serializable("selfsup")
 def isoloss(p1: Any, p2: Any, t1: Any, t2: Any, *, z1: Any, z2: Any) -> Any:
     """IsoLoss: the cosine loss with the same rate for all modes (Halvagal et al. 2023, arXiv:2212.04858).
 
@@ -131,20 +135,28 @@ def of_outputs(loss: Loss) -> Callable[[Mapping[str, Any]], Any]:
             name, if they have no default. No gradient passes through t1 and t2.
 
     Raises:
-        InputError: a keyword-only parameter is not the name of an output.
+        InputError: the loss takes other parameters, or it does not return a scalar.
 
     Example:
-        >>> penalty = of_outputs(lambda p1, p2, t1, t2, *, z1: z1 - t1)
+        >>> penalty = of_outputs(lambda p1, p2, t1, t2, *, z1: ops.mean(z1 - t1))
         >>> float(penalty(dict.fromkeys(OUTPUTS, 1.0) | {"z1": 3.0}))
         2.0
     """
-    kinds = inspect.signature(loss).parameters.values()
+    signature = inspect.signature(loss)
+    kinds = signature.parameters.values()
     more = [p.name for p in kinds if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
     if unknown := sorted(set(more) - set(OUTPUTS)):
         raise InputError(f"loss: {', '.join(unknown)} is not an output; choose from {', '.join(OUTPUTS)}")
+    try:
+        signature.bind(*OUTPUTS[2:], **dict.fromkeys(more))
+    except TypeError:
+        raise InputError(f"loss must be a function of {', '.join(OUTPUTS[2:])}, not of {signature}") from None
 
     def applied(outputs: Mapping[str, Any]) -> Any:
         known = {**outputs, **{name: ops.stop_gradient(outputs[name]) for name in ("t1", "t2")}}
-        return loss(*(known[name] for name in OUTPUTS[2:]), **{name: known[name] for name in more})
+        value = loss(*(known[name] for name in OUTPUTS[2:]), **{name: known[name] for name in more})
+        if len(value.shape) > 0:
+            raise InputError(f"loss must return a scalar, such as ops.mean(...), not {list(value.shape)}")
+        return value
 
     return applied

@@ -11,17 +11,16 @@ from selfsup import augment, losses, monitor, predictors
 from selfsup.applicable import check_components
 from selfsup.augment import Augmentation
 from selfsup.backend import replicas
-from selfsup.backend.devices import jit_compile
 from selfsup.backend.precision import full_precision
 from selfsup.backend.settings import check_settings
 from selfsup.config import Config
 from selfsup.methods import LOSSES
-from selfsup.networks.backbones import Backbone, check_images
+from selfsup.networks.backbones import Backbone, check_images, check_inputs
 from selfsup.networks.heads import PROJECTION
 from selfsup.networks.siamese import build_networks
 from selfsup.networks.softmax import OnlineProbe
 from selfsup.networks.store import ImageStore
-from selfsup.optimizers import from_config
+from selfsup.pixels import check_moments
 from selfsup.saving import SavedModel
 from selfsup.schedules import cosine_tau
 from selfsup.utils.errors import InputError
@@ -36,7 +35,8 @@ class SiameseModel(SavedModel):
     `fit` takes uint8 images [N, H, W, 3] and makes the two views on the device. It also takes batches of two
     views, float32 [B, H, W, 3] each, and labels, int [N], for an online probe. Everything that changes during
     training is a variable of the model, including the step count that seeds the augmentation. So the same
-    seed and weights give the same steps, and `save` and `load_model` keep the whole state.
+    seed and weights give the same steps, and `save` and `load_model` keep the whole state, except for the
+    random state of layers such as Dropout. `evaluate` and `predict` draw the same numbers for every batch.
 
     Attributes:
         backbone, projector: the online network, with outputs h [B, D] and z [B, 128].
@@ -47,7 +47,8 @@ class SiameseModel(SavedModel):
         online_probe: a linear classifier on h that learns in the same steps and does not change them, or
             None. Its accuracy is the metric `online_linear`.
         rank_every: steps between two samples of the effective rank, at most the steps of an epoch. The
-            metrics `loss`, `embedding_std` and `effective_rank` are means over an epoch.
+            metrics `loss`, `embedding_std` and `effective_rank` are means over an epoch; in `evaluate`, the
+            effective rank is NaN.
 
     Example:
         >>> images = keras.random.randint((64, 32, 32, 3), 0, 256, dtype="uint8")
@@ -77,7 +78,7 @@ class SiameseModel(SavedModel):
         Args:
             config: the method, and the settings of the networks and of W_p.
             images: uint8 [N, H, W, 3] to keep on the device; `fit` then takes indices into them.
-            mean, std: per channel, in [0, 1], to normalise the views by.
+            mean, std: per channel, in [0, 1], to normalise the views by; by default CIFAR-10's.
             backbone: a functional `keras.Model` from views [B, S, S, 3] to features [B, D], or a function
                 that returns one; by default ResNet-18 of the config's width.
             augmentation: an `Augmentation`, or a function `(images, seed) -> (view1, view2)` of
@@ -89,13 +90,14 @@ class SiameseModel(SavedModel):
             name: name of the model.
 
         Raises:
-            InputError: the backbone or loss does not have this form, Keras has other global settings, or a
-                schedule lacks `steps_per_epoch`.
+            InputError: the backbone, loss, mean or std does not have this form, Keras has other global
+                settings, or a schedule lacks `steps_per_epoch`.
         """
         check_settings()
         check_components(config, augmentation, loss)
         if config.resolved.scheduled and not steps_per_epoch:
             raise InputError("steps_per_epoch is missing; the schedule of the config needs it")
+        check_moments(mean, std)
         super().__init__(name=name)
         self.config, self.resolved = config, config.resolved
         self.mean, self.std = tuple(mean), tuple(std)
@@ -123,18 +125,6 @@ class SiameseModel(SavedModel):
         self.effective_rank = monitor.SampleMean(name="effective_rank")
         self.built = True
 
-    def compile(self, optimizer: Any = None, loss: Any = None, **kwargs: Any) -> None:
-        """Compiles the model; by default with the config's optimizer, and with XLA if that is faster.
-
-        Raises:
-            InputError: a loss is given; it is an argument of the constructor.
-        """
-        if loss is not None or kwargs.get("loss_weights") is not None:
-            raise InputError("compile takes no loss; pass it to SiameseModel(config, loss=...)")
-        kwargs.setdefault("jit_compile", jit_compile())
-        super().compile(optimizer or from_config(self.config, self.steps_per_epoch), **kwargs)
-        self.optimizer.build(self.trainable_variables)
-
     @property
     def predictor_kernels(self) -> list[keras.Variable]:
         """The kernels of the predictor's Dense layers in order. A kernel is the transpose of a weight."""
@@ -158,6 +148,9 @@ class SiameseModel(SavedModel):
             return self.augmentation(images, seed, replicas.index(), replicas.count())
         return self.augmentation(images, ops.stack([seed[0] + replicas.index(), seed[1]]))
 
+    def check_inputs(self, inputs: Any) -> None:
+        check_inputs(inputs, self.backbone, stored=self.store is not None)
+
     def call(self, inputs: Any, training: bool = False) -> dict[str, Any]:
         """Computes features h, projections z, predictions p and target projections t of both views.
 
@@ -169,10 +162,8 @@ class SiameseModel(SavedModel):
             A dict of h1 and h2, [B, D], and of z1, z2, p1, p2, t1 and t2, float32 [B, 128]. Without EMA t is
             z: the same values as those of a target that equals the online network, for a quarter less work.
         """
+        self.check_inputs(inputs)
         view1, view2 = inputs if isinstance(inputs, (tuple, list)) else self.views(inputs)
-        dtype = keras.backend.standardize_dtype(view1.dtype)
-        if "float" not in dtype:
-            raise InputError(f"two views must be normalised float32, not {dtype}; or pass uint8 images")
 
         def project(view: Any, backbone: keras.Model, projector: keras.Model) -> tuple[Any, Any]:
             h = backbone(view, training=training)
@@ -182,7 +173,8 @@ class SiameseModel(SavedModel):
         t1, t2 = z1, z2
         if self.target_backbone is not None:
             t1, t2 = (project(v, self.target_backbone, self.target_projector)[1] for v in (view1, view2))
-        p1, p2 = (self.predictor(z, training=training) for z in (z1, z2))
+        with full_precision():
+            p1, p2 = (self.predictor(z, training=training) for z in (z1, z2))
         return {"h1": h1, "h2": h2, "z1": z1, "z2": z2, "p1": p1, "p2": p2, "t1": t1, "t2": t2}
 
     def compute_loss(
@@ -195,29 +187,35 @@ class SiameseModel(SavedModel):
     ) -> Any:
         """Computes the loss of the dict `y_pred` from `call`; while training it also updates F and `steps`.
 
-        The online probe learns from the labels `y`, int [B].
+        The online probe learns from the labels `y`, int [B]. The losses of the backbone's layers are added.
+
+        Raises:
+            InputError: there are no labels for the online probe, or there are weights of samples.
 
         If several devices share the batch, F and the metrics are those of the whole batch. The loss is
         divided by the number of devices because their gradients are summed.
         """
+        if sample_weight is not None:
+            raise InputError("neither sample_weight nor class_weight is supported; leave them out")
+        views = y_pred["h1"], y_pred["h2"]
+        z1, z2 = (replicas.gather(ops.stop_gradient(y_pred[name])) for name in ("z1", "z2"))
+        self.embedding_std.update_state(monitor.embedding_std(z1, z2))
         if training:
-            z1, z2 = (replicas.gather(ops.stop_gradient(y_pred[name])) for name in ("z1", "z2"))
-            new = predictors.correlation(z1, z2)
-            first = ops.equal(self.steps, 0)
-            correlation = predictors.moving_average(self.correlation, new, self.resolved.rho, first)
-            self._update_metrics(z1, z2, correlation)
-            self.correlation.assign(correlation)
+            self._update_correlation(predictors.correlation(z1, z2))
             self.steps.assign_add(1)
             if self.online_probe:
-                self.online_probe.learn((y_pred["h1"], y_pred["h2"]), y, self.steps)
-        return self.pair_loss(y_pred) / replicas.count()
+                self.online_probe.learn(views, y, self.steps)
+        elif self.online_probe and y is not None:
+            self.online_probe.score(views, y)
+        return (self.pair_loss(y_pred) + sum(self.losses)) / replicas.count()
 
-    def _update_metrics(self, z1: Any, z2: Any, correlation: Any) -> None:
-        """Updates the metrics; the effective rank only every few steps, because it needs an `eigh`."""
-        due = ops.equal(ops.mod(self.steps, self.rank_every), 0)
+    def _update_correlation(self, new: Any) -> None:
+        """Updates F, and its effective rank only every few steps, because that needs an `eigh`."""
+        first, due = ops.equal(self.steps, 0), ops.equal(ops.mod(self.steps, self.rank_every), 0)
+        correlation = predictors.moving_average(self.correlation, new, self.resolved.rho, first)
         rank = ops.cond(due, lambda: monitor.effective_rank(correlation), lambda: ops.zeros(()))
-        self.embedding_std.update_state(monitor.embedding_std(z1, z2))
         self.effective_rank.update_state(rank, sample_weight=ops.cast(due, "float32"))
+        self.correlation.assign(correlation)
 
     def after_step(self) -> None:
         """Sets W_p by the rule or symmetrises it, then updates the target."""

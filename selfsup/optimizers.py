@@ -10,6 +10,7 @@ from selfsup.backend import replicas
 from selfsup.config import Config
 from selfsup.networks.siamese import PREDICTOR
 from selfsup.schedules import learning_rate
+from selfsup.utils.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,17 @@ class CoupledSGD(keras.optimizers.SGD):
 
     At a constant rate the steps are PyTorch's. When the rate changes they differ: Keras keeps the rate inside
     the velocity, v <- momentum * v - rate * g and w <- w + v, so that a new rate applies to new gradients
-    only; PyTorch multiplies the whole velocity by it.
+    only; PyTorch multiplies the whole velocity by it. Keras' clipping applies to the gradient with its
+    penalty, times the `rate_ratio` of its group.
 
     Args:
         learning_rate: of the weights outside all groups: a number above 0, or a schedule of Keras.
         momentum: in [0, 1).
         l2: coupled penalty of the weights outside all groups.
         groups: by first part of the weights' paths.
+
+    Raises:
+        InputError: when it is built, a group has no weights.
     """
 
     def __init__(
@@ -59,6 +64,12 @@ class CoupledSGD(keras.optimizers.SGD):
             for path, group in (groups or {}).items()
         }
         self._base = Group(1.0, l2)
+
+    def build(self, variables: Any) -> None:
+        """Creates the velocities of trainable variables."""
+        if missing := sorted(set(self.groups) - {v.path.split("/")[0] for v in variables}):
+            raise InputError(f"groups: no weight has a path that starts with {missing[0]!r}")
+        super().build(variables)
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> Any:
         """Applies one step; `grads` and variables as `keras.optimizers.Optimizer.apply` takes them."""

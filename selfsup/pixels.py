@@ -3,13 +3,33 @@
 Definitions are torchvision's (`torchvision.transforms.v2`).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from keras import ops
 
+from selfsup.utils.errors import InputError
+
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in a grey value (ITU-R BT.601, as Pillow's mode L)."""
+
+
+def check_moments(mean: Sequence[float], std: Sequence[float]) -> None:
+    """Checks the mean and standard deviation of pixels in [0, 1].
+
+    Raises:
+        InputError: they are not three numbers each, in [0, 1] and (0, 1].
+    """
+    if (
+        len(mean) != 3
+        or len(std) != 3
+        or not all(0 <= m <= 1 and 0 < s <= 1 for m, s in zip(mean, std, strict=True))
+    ):
+        raise InputError(
+            f"mean and std must be three numbers each, in [0, 1] and above 0, not {tuple(mean)} and "
+            f"{tuple(std)}; divide those of values in [0, 255] by 255"
+        )
 
 
 def transform(pixels: Any, drawn: dict[str, Any]) -> Any:

@@ -50,7 +50,7 @@ def cosine_tau(tau: float, step: Any, steps: int) -> Any:
 
     Args:
         tau: the decay in the first step, in [0, 1].
-        step: completed steps before this one, a scalar in [0, steps).
+        step: completed steps before this one, a scalar of at least 0. After the last step tau stays 1.
         steps: steps of the run.
 
     Returns:
@@ -60,5 +60,5 @@ def cosine_tau(tau: float, step: Any, steps: int) -> Any:
         >>> [round(float(cosine_tau(0.99, step, steps=100)), 4) for step in (0, 50, 100)]
         [0.99, 0.995, 1.0]
     """
-    share = ops.cast(step, "float32") / steps
+    share = ops.minimum(ops.cast(step, "float32") / steps, 1.0)
     return 1.0 - (1.0 - tau) * (ops.cos(math.pi * share) + 1.0) / 2.0

@@ -178,7 +178,11 @@ def test_other_recording_settings_keep_what_was_recorded(tmp_path):
     rarer = EpochLog(tmp_path, Config(batch_size=100), evaluated=lambda epoch: False)
     rarer.restore(log.state())
     rarer.on_train_begin()
-    np.testing.assert_array_equal(read_log(tmp_path)["knn"], [50, 50, np.nan])
+    np.testing.assert_array_equal(read_log(tmp_path)["knn"], [50, 50, 50])
     fewer = EigenspaceLog(tmp_path, every=9, epochs=9)
     fewer.restore(spaces.state())
-    assert fewer.recorded.epoch.tolist() == [0, 1, 2]
+    assert fewer.recorded.epoch.tolist() == [0, 1, 2, 3]
+    ended, longer = EigenspaceLog(tmp_path, every=9, epochs=3), EigenspaceLog(tmp_path, every=9, epochs=9)
+    ended.restore(spaces.state())
+    longer.restore(ended.state())
+    assert longer.recorded.epoch.tolist() == [0, 1, 2]

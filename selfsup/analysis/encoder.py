@@ -11,6 +11,7 @@ import numpy as np
 from selfsup.analysis.inputs import batches
 from selfsup.backend.devices import jit_compile
 from selfsup.networks.backbones import in_stock_layers
+from selfsup.pixels import check_moments
 from selfsup.records import checkpoints
 from selfsup.records.results import RESULT, read_result
 from selfsup.records.workdir import ENCODER
@@ -49,6 +50,8 @@ class Encoder:
     def __init__(
         self, model: keras.Model, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
     ) -> None:
+        if (mean is None) != (std is None):
+            raise InputError("mean and std belong together; pass both, or none for a model that has them")
         self.model = model if mean is None or std is None else encoder_model(model, mean, std)
 
     @property
@@ -124,6 +127,7 @@ def encoder_model(
     Returns:
         A model from images, uint8 or float [B, H, W, 3] in [0, 255], to features, float32 [B, D].
     """
+    check_moments(mean, std)
     size = image_size or backbone.input_shape[1]
     plain: dict[str, Any] = {"dtype": "float32"}
     images = keras.Input((None, None, 3), name="images", **plain)

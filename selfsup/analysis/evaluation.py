@@ -15,6 +15,7 @@ from selfsup.augment import Augmentation
 from selfsup.backend.devices import jit_compile
 from selfsup.data.dataset import Dataset
 from selfsup.data.labels import stratified
+from selfsup.networks.backbones import set_weights
 from selfsup.records.evaluations import Evaluations, Key, Measurement
 from selfsup.utils.checksum import checksum
 from selfsup.utils.errors import InputError
@@ -205,7 +206,7 @@ class Bench:
 def _untrained(encoder: Encoder, seed: int) -> Encoder:
     """Returns an encoder of the same architecture with random weights."""
     backbone = keras.models.clone_model(encoder.backbone)
-    backbone.set_weights(finetune.random_weights(encoder.backbone, seed))
+    set_weights(backbone, finetune.random_weights(encoder.backbone, seed))
     made = Encoder(encoder_model(backbone, encoder.mean, encoder.std, encoder.image_size))
     made.model.compile(jit_compile=jit_compile())
     return made

@@ -12,7 +12,7 @@ from selfsup.analysis.probe import embed
 from selfsup.augment import COLUMNS, Augmentation
 from selfsup.backend.devices import jit_compile
 from selfsup.data.batches import batches
-from selfsup.networks.backbones import in_stock_layers
+from selfsup.networks.backbones import in_stock_layers, set_weights
 from selfsup.pixels import crop_and_flip
 
 STEPS_PER_EXECUTION = 10
@@ -120,7 +120,7 @@ class Finetuner:
         Returns:
             The accuracy in percent after the last step, even if it was better before.
         """
-        self.backbone.set_weights(weights)
+        set_weights(self.backbone, weights)
         for variable in (*self._head.variables, *self._model.optimizer.variables):
             variable.assign(np.zeros(variable.shape))
         states = [v for v in self.network.variables if v.path.endswith("seed_generator_state")]

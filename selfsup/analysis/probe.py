@@ -12,7 +12,9 @@ from keras import ops
 
 from selfsup.backend.compiled import compiled
 from selfsup.backend.precision import full_precision
+from selfsup.data.labels import one_label_each
 from selfsup.networks.softmax import EPSILON, adam_step, bias_correction
+from selfsup.utils.errors import InputError
 
 DECAY_POWER = 2.0
 
@@ -48,11 +50,16 @@ TIAN = Recipe(50, 3e-4, 3e-4, weight_decay=1e-3, epsilon=1e-8, standardise=True)
 def normalise(images: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
     """Normalises images, uint8 [N, H, W, 3], to float32: (value / 255 - mean) / std per channel.
 
+    Raises:
+        InputError: the images are not uint8.
+
     Example:
         >>> white = np.full((1, 32, 32, 3), 255, np.uint8)
         >>> float(normalise(white, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)).max())
         2.0
     """
+    if images.dtype != np.uint8:
+        raise InputError(f"images must be uint8, not {images.dtype}")
     shift, scale = (np.asarray(value, np.float32) for value in (mean, std))
     return (images.astype(np.float32) / np.float32(255) - shift) / scale
 
@@ -135,6 +142,8 @@ def probe_epochs(
     Yields:
         After each epoch, a function that returns its test accuracy in percent.
     """
+    y_train = one_label_each(y_train, len(x_train), "y_train")
+    y_test = one_label_each(y_test, len(x_test), "y_test")
     if recipe.standardise:
         mean, std = x_train.mean(axis=0), x_train.std(axis=0)
         x_train, x_test = ((x - mean) / np.where(std > 0, std, 1) for x in (x_train, x_test))
@@ -202,6 +211,8 @@ def knn(
         >>> knn(np.eye(2), np.array([0, 1]), np.array([[3.0, 1.0]]), np.array([0]), k=1)
         100.0
     """
+    y_train = one_label_each(y_train, len(x_train), "y_train")
+    y_test = one_label_each(y_test, len(x_test), "y_test")
     indices, cosines = nearest(x_train, x_test, k, batch_size)
     weights = np.exp((cosines - cosines[:, :1]) / temperature)
     votes = np.zeros((len(x_test), int(max(y_train.max(), y_test.max())) + 1))

@@ -37,7 +37,9 @@ def meet(coordinator: str, index: int, count: int, timeout: float) -> None:
 
 def _gather(port: int, missing: set[str], deadline: float) -> None:
     try:
-        server = socket.create_server(("", port))
+        both = socket.has_dualstack_ipv6()  # IPv4 and IPv6
+        family = socket.AF_INET6 if both else socket.AF_INET
+        server = socket.create_server(("", port), family=family, dualstack_ipv6=both)
     except OSError as error:
         raise InputError(
             f"coordinator: cannot listen on port {port} ({error.strerror}); choose another"

@@ -15,9 +15,12 @@ class StepModel(keras.Model):
         """Runs after the optimizer's update; on JAX its assignments become part of the step's new state."""
         raise NotImplementedError
 
+    def check_inputs(self, inputs: Any) -> None:
+        """Checks what `call` is to get. Keras would wrap an error of `call` in many lines."""
+
     def train_step(self, *args: Any) -> Any:
         """As `keras.Model.train_step` on TensorFlow (data) and on JAX (state, data)."""
-        args = (*args[:-1], _as_pair(args[-1]))
+        args = self._checked(args)
         if keras.backend.backend() != "jax":
             logs = super().train_step(*args)
             self.after_step()
@@ -33,7 +36,16 @@ class StepModel(keras.Model):
 
     def test_step(self, *args: Any) -> Any:
         """As `keras.Model.test_step`, with the arguments of `train_step`."""
-        return super().test_step(*args[:-1], _as_pair(args[-1]))
+        return super().test_step(*self._checked(args))
+
+    def predict_step(self, *args: Any) -> Any:
+        """As `keras.Model.predict_step`, with the arguments of `train_step`."""
+        return super().predict_step(*self._checked(args))
+
+    def _checked(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        data = _as_pair(args[-1])
+        self.check_inputs(keras.utils.unpack_x_y_sample_weight(data)[0])
+        return (*args[:-1], data)
 
 
 def sync(model: keras.Model) -> None:
@@ -44,4 +56,6 @@ def sync(model: keras.Model) -> None:
 def _as_pair(data: Any) -> Any:
     """A batch of two views as one input, with labels if there are any. Keras takes view2 for labels."""
     x, y, labels = keras.utils.unpack_x_y_sample_weight(data)
+    if isinstance(x, (tuple, list)) and len(x) == 3:
+        return tuple(x[:2]), x[2]
     return data if y is None or len(y.shape) != 4 else ((x, y), labels)

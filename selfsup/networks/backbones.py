@@ -1,9 +1,10 @@
 """Backbones given by the user, their copies for the target, and their export to stock Keras layers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import keras
+import numpy as np
 
 from selfsup.networks import layers
 from selfsup.utils.errors import InputError
@@ -17,14 +18,15 @@ def make_backbone(given: Backbone) -> keras.Model:
     Raises:
         InputError: it is not a built functional Keras model from images [B, H, W, 3] to features [B, D].
     """
-    model = given if isinstance(given, keras.Model) else given()
+    model = given if isinstance(given, keras.Model) or not callable(given) else given()
     if not isinstance(model, keras.Model) or not model.built or not hasattr(model, "inputs"):
         raise InputError(
             f"backbone must be a built functional keras.Model or a function that returns one, not {model!r}"
         )
     if any(variable.path.startswith("predictor/") for variable in model.weights):
         raise InputError("backbone must not have a layer named predictor, the name that identifies W_p")
-    if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.output_shape) != 2:
+    single = len(model.inputs) == 1 and len(model.outputs) == 1
+    if not single or len(model.input_shape) != 4 or len(model.output_shape) != 2:
         raise InputError(
             f"backbone must map images [B, H, W, 3] to features [B, D], not {model.input_shape} to "
             f"{model.output_shape}; for keras.applications pass include_top=False, pooling='avg'"
@@ -48,23 +50,56 @@ def check_images(images: Any, backbone: keras.Model) -> None:
         )
 
 
+def check_inputs(inputs: Any, backbone: keras.Model, stored: bool) -> None:
+    """Checks a batch of images that are to be augmented, or of two views.
+
+    Args:
+        inputs: images or, if they are stored on the device, indices; or a tuple of two views.
+        backbone: the network that takes the views.
+        stored: whether images are stored.
+
+    Raises:
+        InputError: the images are not uint8, the views not float, or they do not fit the backbone.
+    """
+    if not isinstance(inputs, (tuple, list)):
+        if not stored:
+            check_images(inputs, backbone)
+        return
+    dtypes = [keras.backend.standardize_dtype(view.dtype) for view in inputs]
+    if len(inputs) != 2 or not all("float" in dtype for dtype in dtypes):
+        raise InputError(
+            f"two views must be normalised float32, not {', '.join(dtypes)}; or pass uint8 images"
+        )
+
+
+def set_weights(model: keras.Model, weights: Sequence[np.ndarray]) -> None:
+    """Sets the weights of a model, and what layers such as `Normalization` have computed from theirs."""
+    model.set_weights(weights)
+    for layer in sublayers(model):
+        if hasattr(layer, "finalize_state"):
+            layer.finalize_state()
+
+
+def sublayers(model: keras.Model) -> list[keras.layers.Layer]:
+    """Returns all layers of a model, including those of nested models and layers."""
+    return list(model._flatten_layers(include_self=False))
+
+
 def copied(model: keras.Model, name: str) -> keras.Model:
     """Returns a copy of the model whose weights are separate variables: equal, and frozen if they are."""
     copy = keras.models.clone_model(model)
     copy.name = name
-    copy.set_weights(model.get_weights())
+    set_weights(copy, model.get_weights())
     for variable, original in zip(copy.weights, model.weights, strict=True):
         variable.trainable = original.trainable
     return copy
 
 
 def batch_norms(*models: keras.Model) -> Iterator[keras.layers.BatchNormalization]:
-    """Yields all batch norm layers of the models, including nested models."""
+    """Yields all batch norm layers of the models, including those in other layers."""
     for model in models:
-        for layer in model.layers:
-            if isinstance(layer, keras.Model):
-                yield from batch_norms(layer)
-            elif isinstance(layer, keras.layers.BatchNormalization):
+        for layer in sublayers(model):
+            if isinstance(layer, keras.layers.BatchNormalization):
                 yield layer
 
 
@@ -84,5 +119,5 @@ def in_stock_layers(model: keras.Model, name: str | None = None, policy: str = "
 
     copy = keras.models.clone_model(model, clone_function=stock, recursive=True)
     copy.name = name or model.name
-    copy.set_weights(model.get_weights())
+    set_weights(copy, model.get_weights())
     return copy

@@ -11,6 +11,7 @@ if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
 
+@keras.saving.register_keras_serializable("selfsup")
 class BatchNorm(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` over the last axis, fused on TensorFlow.
 
@@ -62,6 +63,7 @@ class BatchNorm(keras.layers.BatchNormalization):
         return outputs
 
 
+@keras.saving.register_keras_serializable("selfsup")
 class Conv2D(keras.layers.Conv2D):
     """`keras.layers.Conv2D` with a better kernel gradient on CPUs.
 
@@ -87,7 +89,9 @@ class Conv2D(keras.layers.Conv2D):
         kernels. `kernel_gradient` supports only square images whose side is a multiple of the stride.
         """
         (height, width), stride, channels = inputs.shape[1:3], self.strides[0], inputs.shape[-1]
-        if keras.backend.backend() != "tensorflow" or on_gpu() or height != width or height % stride:
+        if keras.backend.backend() != "tensorflow" or on_gpu():
+            return False
+        if height is None or height != width or height % stride:
             return False
         plain = self.padding == "same" and not self.use_bias and self.groups == 1
         plain = plain and tuple(self.dilation_rate) == (1, 1) and self.strides[0] == self.strides[1]

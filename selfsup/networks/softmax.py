@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from selfsup.backend import replicas
+from selfsup.backend.precision import full_precision
 from selfsup.monitor import SampleMean
 from selfsup.utils.errors import InputError
 
@@ -84,13 +85,17 @@ class OnlineProbe(keras.layers.Layer):
         self.accuracy = SampleMean(name="online_linear")
         self.built = True
 
-    def learn(self, views: Sequence[Any], labels: Any, step: Any) -> None:
-        """Takes one step.
+    @full_precision()
+    def score(self, views: Sequence[Any], labels: Any) -> tuple[Any, Any, Any]:
+        """Adds a batch to the accuracy.
 
         Args:
             views: features of views of the same images, float [B, D] each; no gradient flows back.
             labels: classes of the images, int [B] or [B, 1], negative where unknown.
-            step: the number of this step, from 1, a scalar.
+
+        Returns:
+            For all V views: features, float32 [V B, D]; labels, int32 [V B]; and 1 where they are known,
+            else 0, float32 [V B].
 
         Raises:
             InputError: there are no labels, or they have another shape.
@@ -107,8 +112,19 @@ class OnlineProbe(keras.layers.Layer):
         scores = ops.matmul(features, kernel) + bias
         correct = ops.equal(ops.cast(ops.argmax(scores, axis=1), "int32"), labels)  # `==` loses the rank
         self.accuracy.update_state(100.0 * ops.cast(correct, "float32"), sample_weight=known)
+        return features, labels, known
+
+    @full_precision()
+    def learn(self, views: Sequence[Any], labels: Any, step: Any) -> None:
+        """Adds a batch to the accuracy, and then learns from it.
+
+        Args:
+            views, labels: see `score`.
+            step: the number of this step, from 1, a scalar.
+        """
+        features, labels, known = self.score(views, labels)
         corrected = self.RATE * bias_correction(ops.cast(step, "float32"))
-        targets = ops.one_hot(labels, bias.shape[0], dtype="float32") * known[:, None]
+        targets = ops.one_hot(labels, self.state[1].shape[0], dtype="float32") * known[:, None]
         new = adam_step(tuple(ops.convert_to_tensor(v) for v in self.state), features, targets, corrected)
         for variable, value in zip(self.state, new, strict=True):
             variable.assign(value)

@@ -134,6 +134,8 @@ def check_same(workdir: Path, theirs: Identity, identity: Identity) -> None:
         advice = f"resume it with KERAS_BACKEND={theirs['backend']}, or choose another --workdir"
     elif set(different) == {"precision"}:
         advice = f"resume it with --precision={theirs['precision']}, or choose another --workdir"
+    elif set(different) == {"init_from"}:
+        advice = "choose another --workdir, or the --init_from with the weights that the run began with"
     elif set(different) == {"backbone"}:
         advice = "choose another --workdir, or give a function, which makes the same weights each time"
     else:

@@ -106,7 +106,8 @@ class Dynamics(Moments):
                 s, v = eigenspace.spectrum(variance - np.outer(mean, mean))
                 centred = [s, np.sum(v * (weight @ v), axis=0)]
         row = (*modes, alignment, *_imbalance(layers, len(weight)), *centred)
-        return cls(np.array([step], np.int64), *(np.array([value], np.float32) for value in row))
+        with np.errstate(over="ignore"):  # of a run that diverges
+            return cls(np.array([step], np.int64), *(np.array([value], np.float32) for value in row))
 
 
 def _expectations(

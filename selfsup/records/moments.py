@@ -1,5 +1,6 @@
 """Records of moments of a run: arrays with one row per moment, in one `.npz` file."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -62,6 +63,11 @@ class Moments:
         arrays: dict[str, Any] = self.arrays()
         with replacing(workdir / self.FILE, "wb") as file:
             np.savez(file, **arrays)
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
+        """Returns the moments whose fields are among named arrays."""
+        return cls(*(arrays[field.name] for field in fields(cls)))
 
     @classmethod
     def read(cls, workdir: str | Path) -> Self:

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -53,10 +53,15 @@ def check_workdir(workdir: Path, config: Config | None, flag: str = "workdir") -
     if not isinstance(found, dict) or "method" not in found:
         raise InputError(f"{path} is not the config of a run; choose another --{flag}")
     if config is not None:
-        _check_same(workdir, found, config, flag)
+        check_config(workdir, found, config, flag)
 
 
-def _check_same(workdir: Path, found: dict[str, Any], config: Config, flag: str) -> None:
+def check_config(workdir: Path, found: Mapping[str, Any], config: Config, flag: str = "workdir") -> None:
+    """Checks that the recorded config of the run in a folder is that of a run, which may be longer.
+
+    Raises:
+        InputError: another setting or the seed differs.
+    """
     wanted = {**config.settings, "seed": config.seed}
     found = {**ADDED, **found}
     del wanted["dataset"]  # the same data may lie elsewhere: their fingerprint is checked when they are read

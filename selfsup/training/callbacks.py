@@ -17,6 +17,7 @@ from selfsup.records.moments import is_due
 from selfsup.records.recordings import EVALUATED, LOG, LOG_FIELDS, TIMING, Eigenspaces
 from selfsup.records.workdir import TENSORBOARD
 from selfsup.training.advice import advice
+from selfsup.training.state import is_final
 from selfsup.utils.errors import InputError
 from selfsup.utils.files import or_warning, replacing
 
@@ -102,13 +103,14 @@ class EpochLog(keras.callbacks.Callback):
             "rows": np.array(self._rows, np.float64).reshape(-1, len(LOG_FIELDS)),
             "times": np.array(self._times, np.float64).reshape(-1, len(TIMING_FIELDS)),
             "epoch_seconds": np.array(self._seconds_before + max(0.0, self._ended - self._began)),
+            "epochs": np.array(self.config.epochs),
         }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Restores what `state` returned, without a final evaluation that is not due with more epochs."""
         rows = np.full((len(state["rows"]), len(LOG_FIELDS)), np.nan)
         rows[:, : state["rows"].shape[1]] = state["rows"]  # older checkpoints have fewer columns
-        if len(rows) and not self.evaluated(int(rows[-1, 0])):
+        if len(rows) and is_final(state, int(rows[-1, 0])) and not self.evaluated(int(rows[-1, 0])):
             rows[-1, [LOG_FIELDS.index(name) for name in EVALUATED]] = np.nan
         self._rows, self._times = rows.tolist(), state["times"].tolist()
         self._seconds_before = float(state["epoch_seconds"])
@@ -158,17 +160,27 @@ class EigenspaceLog(keras.callbacks.Callback):
 
     def state(self) -> dict[str, np.ndarray]:
         """Returns the recordings for a checkpoint."""
-        return self.recorded.arrays()
+        return {**self.recorded.arrays(), "epochs": np.array(self.epochs)}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Restores what `state` returned, without a final recording that is not due with more epochs."""
-        recorded = Eigenspaces(**state)
-        due = is_due(recorded.epoch[-1], self.every, self.epochs)
-        self._recorded = recorded if due else recorded[:-1]
+        recorded = Eigenspaces.from_arrays(state)
+        last = int(recorded.epoch[-1])
+        dropped = is_final(state, last) and not is_due(last, self.every, self.epochs)
+        self._recorded = recorded[:-1] if dropped else recorded
 
     def _write(self) -> None:
         with or_warning(f"the eigenspaces to {self.workdir}"):
             self.recorded.write(self.workdir)
+
+
+def import_writer() -> Any:
+    """Returns TensorBoard's class that writes scalars, or raises an `InputError` if it is not installed."""
+    try:
+        from tensorboard.summary import Writer
+    except ImportError:
+        raise InputError("tensorboard is not installed; pip install tensorboard") from None
+    return Writer
 
 
 class TensorBoardLog(keras.callbacks.Callback):
@@ -182,12 +194,9 @@ class TensorBoardLog(keras.callbacks.Callback):
 
     def __init__(self, workdir: Path, log: EpochLog, eigenspaces: EigenspaceLog) -> None:
         super().__init__()
-        try:
-            from tensorboard.summary import Writer
-        except ImportError:
-            raise InputError("tensorboard is not installed; pip install tensorboard") from None
+        writer = import_writer()
         self.log, self.eigenspaces = log, eigenspaces
-        self._open = lambda: Writer(str(workdir / TENSORBOARD))
+        self._open = lambda: writer(str(workdir / TENSORBOARD))
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._writer = self._open()

@@ -14,6 +14,7 @@ from selfsup.methods import METHODS
 from selfsup.model import SiameseModel
 from selfsup.records.dynamics import Dynamics
 from selfsup.records.moments import is_due
+from selfsup.training.state import is_final
 from selfsup.utils.files import or_warning
 
 MARKS = (10, 30, 100, 200)
@@ -65,15 +66,16 @@ class DynamicsLog(keras.callbacks.Callback):
 
     def state(self) -> dict[str, np.ndarray]:
         """Returns the recordings for a checkpoint."""
-        return self.recorded.arrays()
+        return {**self.recorded.arrays(), "epochs": np.array(self.epochs)}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Restores what `state` returned, without a final recording that is not due with more epochs."""
-        recorded = Dynamics(**state)
+        recorded = Dynamics.from_arrays(state)
         epoch, rest = divmod(int(recorded.step[-1]), self.steps)
         marked = len(recorded) > 1 and _marked(*recorded.step[-2:])
         due = marked or (rest == 0 and is_due(epoch, self.every, self.epochs))
-        self._recorded = recorded if due else recorded[:-1]
+        final = is_final(state, epoch) or rest > 0
+        self._recorded = recorded[:-1] if final and not due else recorded
 
     def _record(self, step: int) -> None:
         if step > self.recorded.step[-1]:

@@ -27,7 +27,7 @@ from selfsup.training.early import EarlyEvaluation
 from selfsup.training.hooks import RunCallbacks, Timed
 from selfsup.training.loading import stored_images
 from selfsup.training.progress import Progress
-from selfsup.training.resume import Checkpointer
+from selfsup.training.resume import CALLBACK, Checkpointer
 from selfsup.training.stop import StopOnCollapse
 
 STEPS_PER_EXECUTION = 10
@@ -116,7 +116,7 @@ def set_up(
     stateful |= {"progress": progress, "clock": context.clock}
     for index, callback in enumerate(options.callbacks):
         if hasattr(callback, "state") and hasattr(callback, "restore"):
-            stateful[f"callback {index} {type(callback).__name__}"] = callback
+            stateful[f"{CALLBACK}{index} {type(callback).__name__}"] = callback
     checkpointer = Checkpointer(
         context.workdir,
         identity,

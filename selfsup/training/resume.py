@@ -22,6 +22,8 @@ from selfsup.utils.files import or_warning
 from selfsup.utils.interrupts import Interruption
 
 _METRICS, _PROBE, _ENDED = "metrics", "online_probe", "ended"
+CALLBACK = "callback "
+"""Beginning of the names of a user's callbacks, which are not saved while they have no state."""
 
 
 def _probe_state(model: SiameseModel) -> list[keras.Variable]:
@@ -93,7 +95,8 @@ class Checkpointer(keras.callbacks.Callback):
         weights = final if final and self.ended else state[MODEL]
         saved = list(weights.values())  # in the same order; names of unnamed layers may differ
         same = [tuple(v.shape) for v in current] == [array.shape for array in saved]
-        absent = [owner for name, owner in self.stateful.items() if name not in state]
+        absent = [name for name in self.stateful if name not in state]
+        own = [name for name in absent if not name.startswith(CALLBACK)]
         known = set(state) <= {_METRICS, MODEL, _PROBE, *self.stateful}
         probe = _probe_state(model)
         learned = list(state.get(_PROBE, {}).values())
@@ -101,7 +104,7 @@ class Checkpointer(keras.callbacks.Callback):
             same &= [tuple(v.shape) for v in probe] == [array.shape for array in learned]
         self._metrics = list(state.get(_METRICS, {}).values())
         same &= len(self._metrics) in (0, len(model.metrics_variables))
-        if not known or not same or any(owner.state() for owner in absent):  # no arrays: nothing was saved
+        if not known or not same or own or any(self.stateful[name].state() for name in absent):
             raise InputError(
                 f"the checkpoints in {self.workdir} were written with other variables or callbacks; resume "
                 "with the same version of selfsup and the same callbacks, or start again with --overwrite"

@@ -23,8 +23,9 @@ from selfsup.model import Views
 from selfsup.networks.backbones import Backbone
 from selfsup.records import checkpoints
 from selfsup.records.results import NO_LABELS, RESULT, Result, is_complete, read_result
-from selfsup.records.workdir import ENCODER, IMAGES, cleared, owned, write_config
+from selfsup.records.workdir import ENCODER, IMAGES, check_config, cleared, owned, write_config
 from selfsup.training.announce import announce
+from selfsup.training.callbacks import import_writer
 from selfsup.training.components import Components
 from selfsup.training.context import Context, RunOptions
 from selfsup.training.evaluate import evaluate
@@ -153,15 +154,16 @@ def _finished(workdir: Path, config: Config, data: Dataset, components: Componen
     """Returns the result of the finished run in a folder, or None.
 
     Raises:
-        InputError: the run had other data, components, backend or precision.
+        InputError: the run had another config, seed, data, components, backend or precision.
     """
     finished = read_result(workdir)
     if finished is None:
         return None
-    found = {"data": finished.dataset["fingerprint"], **finished.swapped}
-    found |= {name: finished.environment[name] for name in ("backend", "precision")}
+    check_config(workdir, finished.config, config)
+    found = {"data": finished.dataset.get("fingerprint", "unknown"), **finished.swapped}
+    found |= {name: finished.environment.get(name, "unknown") for name in ("backend", "precision")}
     wanted = identity_of(config, data, components)
-    del wanted["config"], wanted["seed"]  # compared by `owned`
+    del wanted["config"], wanted["seed"]
     checkpoints.check_same(workdir, found, wanted)
     return finished
 
@@ -187,6 +189,8 @@ def _prepare(
         if options.overwrite:
             stack.enter_context(cleared(workdir))
         machines.share(workdir, [path.name for path in checkpoints.found(workdir)])
+        if options.tensorboard:
+            machines.together(import_writer)
         setup = set_up(config, data, context, components, options)
         machines.together(lambda: write_config(workdir, config))
         if setup.done < setup.steps:
@@ -230,7 +234,7 @@ def _record(
         result.write(workdir)
     if not trained.diverged:
         checkpoints.delete(workdir, keep)
-        shutil.rmtree(workdir / IMAGES, ignore_errors=True)
+    shutil.rmtree(workdir / IMAGES, ignore_errors=True)
     return result
 
 

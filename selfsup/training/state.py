@@ -21,6 +21,14 @@ class Stateful(Protocol):
     def restore(self, state: Mapping[str, np.ndarray]) -> None: ...
 
 
+def is_final(state: Mapping[str, np.ndarray], epoch: int) -> bool:
+    """Whether an epoch was the last of the run that saved a state, whose records a longer run does not have.
+
+    Older states do not contain the number of epochs; there, it is taken for the last.
+    """
+    return int(state.get("epochs", epoch)) == epoch
+
+
 def variables(model: SiameseModel) -> dict[str, keras.Variable]:
     """Returns the variables that a step changes, by index and path: weights, F, step count, optimizer, seeds.
 

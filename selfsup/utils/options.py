@@ -1,5 +1,6 @@
 """Settings with their help texts, types and accepted values. Flags, `--help` and checks derive from them."""
 
+import json
 import math
 import numbers
 import os
@@ -88,6 +89,19 @@ def as_plain(value: Any) -> Any:
         return value
     if isinstance(value, numbers.Number) or type(value).__name__ in ("bool", "bool_"):
         return value.item() if hasattr(value, "item") else value
+    return value
+
+
+def check_json(name: str, value: Any) -> Any:
+    """Returns a value that can be written to a record.
+
+    Raises:
+        InputError: JSON cannot hold it.
+    """
+    try:
+        json.dumps(value)
+    except TypeError as error:
+        raise InputError(f"{name} must hold what JSON can hold ({error}); make arrays lists") from None
     return value
 
 
