@@ -12,6 +12,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 import pytest
 
+from damage import SEED
 from selfsup.records.recordings import LOG_FIELDS, Eigenspaces
 from selfsup.records.results import Result, write_json
 from selfsup.reproduction.registry import make_config
@@ -45,6 +46,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def _printed_seed(request: pytest.FixtureRequest) -> None:
+    """Prints the seed of a reliability test, which pytest shows if the test fails."""
+    if request.node.get_closest_marker("reliability"):
+        print(f"RELIABILITY_SEED={SEED}")
 
 
 @pytest.fixture

@@ -5,25 +5,23 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 import selfsup
 
 ROOT = Path(selfsup.__file__).resolve().parent.parent
 CODE = """
 import importlib, pkgutil, sys
-package = importlib.import_module(sys.argv[1])
-for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-    importlib.import_module(module.name)
+for name in sys.argv[1:]:
+    package = importlib.import_module(name)
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
 print(*sorted({"keras", "tensorflow", "jax", "torch"} & set(sys.modules)))
 """
 
 
-@pytest.mark.parametrize("package", ["selfsup.utils", "selfsup.records", "selfsup.data"])
-def test_packages_without_keras_and_backends(package):
-    done = subprocess.run(
-        [sys.executable, "-c", CODE, package], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+def test_packages_without_keras_and_backends():
+    """Not by way of other libraries either, which import-linter does not follow."""
+    command = [sys.executable, "-c", CODE, "selfsup.utils", "selfsup.records", "selfsup.data"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
 
 

@@ -153,8 +153,8 @@ def torchvisions_crop(draw):
 
 def test_statistics_of_many_draws(rng):
     count = 40_000
-    numbers = rng.uniform(size=(count, augment.COLUMNS)).astype(np.float32)
-    drawn = {name: numpy(value) for name, value in Augmentation().parameters(numbers, 32).items()}
+    numbers = rng.uniform(size=(count, augment.COLUMNS + 2)).astype(np.float32)
+    drawn = {name: numpy(value) for name, value in Augmentation(blur=0.3).parameters(numbers, 32).items()}
     draw = random.Random(0)
     reference = np.array([torchvisions_crop(draw) for _ in range(count)], float)
     found = np.stack([drawn[name] for name in ("top", "left", "height", "width")], axis=1)
@@ -172,9 +172,13 @@ def test_statistics_of_many_draws(rng):
     assert drawn["flip"].mean() == pytest.approx(0.5, abs=0.01)
     assert drawn["jitter"].mean() == pytest.approx(0.8, abs=0.01)
     assert drawn["grey"].mean() == pytest.approx(0.2, abs=0.01)
-    for name, (low, high) in {"brightness": (0.6, 1.4), "contrast": (0.6, 1.4), "hue": (-0.1, 0.1)}.items():
-        assert low <= drawn[name].min() < low + 0.01 * (high - low)
-        assert high - 0.01 * (high - low) < drawn[name].max() <= high
+    assert drawn["blur"].mean() == pytest.approx(0.3, abs=0.01)
+    ranges = dict.fromkeys(("brightness", "contrast", "saturation"), (0.6, 1.4))
+    for name, (low, high) in {**ranges, "hue": (-0.1, 0.1), "sigma": (0.1, 2.0)}.items():
+        share = (drawn[name].astype(np.float64) - low) / (high - low)
+        assert -1e-6 < share.min() < share.max() < 1 + 1e-6, name
+        steps = np.linspace(0, 1, 21)
+        np.testing.assert_allclose(np.quantile(share, steps), steps, atol=0.015, err_msg=name)
     _, frequency = np.unique(drawn["order"], axis=0, return_counts=True)
     assert len(frequency) == 24
     np.testing.assert_allclose(frequency / count, 1 / 24, atol=0.006)

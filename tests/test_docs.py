@@ -42,10 +42,11 @@ def test_the_readmes_python(tmp_path):
     subprocess.run([sys.executable, "-c", "\n".join(blocks)], cwd=tmp_path, check=True, env=environment)
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_a_module_is_one_idea(name):
-    path = ROOT / (name.replace(".", "/") + ".py")
-    assert len(path.read_text().splitlines()) < 260
+def test_a_module_is_one_idea():
+    lines = {
+        name: len((ROOT / (name.replace(".", "/") + ".py")).read_text().splitlines()) for name in MODULES
+    }
+    assert {name: count for name, count in lines.items() if count >= 260} == {}
 
 
 def test_imports_point_downwards():

@@ -1,7 +1,5 @@
 """The evaluation while a run trains: what it measures, when, and that it changes nothing."""
 
-import dataclasses
-
 import keras
 import numpy as np
 import pytest
@@ -89,24 +87,20 @@ def test_neither_probe_nor_evaluation_changes_the_training(tiny_npz, tmp_path, m
 
 @pytest.mark.usefixtures("shallow")
 def test_a_run_is_evaluated_first_every_few_and_last(tiny_npz, tmp_path, capsys):
-    result = train.run(config_of(tiny_npz), tmp_path)
+    seen = []
+    noting = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(dict(logs)))
+    result = train.run(config_of(tiny_npz), tmp_path, callbacks=[noting])
     log = read_log(tmp_path)
+    for name in (*EVALUATED, "online_linear", "loss"):
+        assert seen[-1][name] == pytest.approx(log[name][-1], rel=1e-6), "callbacks find it in their logs"
     for name in EVALUATED:
         assert np.isfinite(log[name]).tolist() == [True, False, True, True], name
+    assert log["online_linear"][1:].mean() > 75, "dark and light images, whose labels are those of the probe"
     assert result.monitor["knn"] == log["knn"][-1]
     assert result.seconds["evaluations"] > 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
     assert ["k-NN" in line for line in lines] == [True, False, True, True]
     assert all("probe" in line for line in lines)
-
-
-@pytest.mark.usefixtures("shallow")
-def test_a_longer_run_drops_the_last_evaluation_of_the_shorter_one(tiny_npz, tmp_path):
-    train.run(config_of(tiny_npz, epochs=2), tmp_path / "parts")
-    assert np.isfinite(read_log(tmp_path / "parts")["knn"]).tolist() == [True, True]
-    for name in ("parts", "whole"):
-        train.run(config_of(tiny_npz, epochs=3), tmp_path / name)
-    assert (tmp_path / "parts" / "log.csv").read_text() == (tmp_path / "whole" / "log.csv").read_text()
 
 
 @pytest.mark.usefixtures("shallow")
@@ -125,14 +119,36 @@ def test_checkpoints_from_before_the_evaluations_resume(tiny_npz, tmp_path):
     np.testing.assert_array_equal(log["loss"], read_log(tmp_path / "whole")["loss"])
 
 
-@pytest.mark.usefixtures("shallow")
-def test_without_labels_there_are_the_measures_that_need_none(tiny_npz, tmp_path):
-    data = load_dataset(str(tiny_npz))
-    unlabelled = dataclasses.replace(data, y_train=None, x_test=None, y_test=None)
-    train.run(config_of(tiny_npz, epochs=1), tmp_path, data=unlabelled)
-    log = read_log(tmp_path)
-    assert np.isnan([log["knn"], log["online_linear"]]).all()
-    assert np.isfinite([log[name] for name in EVALUATED if name != "knn"]).all()
+@pytest.mark.parametrize(
+    ("count", "bounds", "size"),
+    [
+        (50_000, early.TRAIN, 5000),
+        (10_000, early.TEST, 2000),
+        (50_000, early.VIEWED, 500),
+        (1000, early.TRAIN, 250),
+        (1000, early.TEST, 500),
+        (12_000, early.VIEWED, 300),
+        (600, early.TRAIN, 200),
+        (96, early.TRAIN, 96),
+        (96, early.VIEWED, 96),
+    ],
+)
+def test_samples_have_at_most_their_size_and_share_and_at_least_200_images(count, bounds, size):
+    found = early._sample(count, *bounds)
+    assert len(np.unique(found)) == len(found) == size
+    assert (np.diff(found) > 0).all()
+    assert 0 <= found[0] <= found[-1] < count
+    assert found[-1] > 0.9 * count, "they are spread over the dataset"
+
+
+def views_of(model, images, pair):
+    """The two views of images that an evaluation with seed 3 takes for its PAIRth pair."""
+    return model.augmentation(images, [3, 2**31 - 1 - pair])
+
+
+def z_of(model, images):
+    z = model.projector(model.backbone(images, training=False), training=False)
+    return ops.convert_to_numpy(z).astype(np.float64)
 
 
 @pytest.mark.usefixtures("shallow")
@@ -151,6 +167,10 @@ def test_measures_are_those_of_the_network_and_do_not_depend_on_the_step(tiny_np
     z = ops.convert_to_numpy(model.projector(h, training=False))
     values = np.linalg.svd(z.astype(np.float64), compute_uv=False)
     p = values / values.sum() + 1e-7
+    viewed = np.stack([z_of(model, view) for i in range(5) for view in views_of(model, data.x_train, i)], 1)
+    viewed /= np.linalg.norm(viewed, axis=-1, keepdims=True)
+    squares = ((viewed[:, :, None] - viewed[:, None]) ** 2).sum(-1)  # [N, 10, 10], 0 on the diagonal
+    assert found["view_alignment"] == pytest.approx(squares.sum() / (len(viewed) * 90), rel=1e-3)
     assert found["rankme"] == pytest.approx(np.exp(-(p * np.log(p)).sum()), rel=1e-3)
     h, tested = ops.convert_to_numpy(h), normalise(data.x_test, data.mean, data.std)
     test = ops.convert_to_numpy(model.backbone(tested, training=False))
@@ -160,13 +180,3 @@ def test_measures_are_those_of_the_network_and_do_not_depend_on_the_step(tiny_np
         for j in np.argsort(-row)[:20]:
             votes[i, data.y_train[chosen][j]] += np.exp(row[j] / 0.1)
     assert found["knn"] == pytest.approx(100 * np.mean(votes.argmax(axis=1) == data.y_test))
-
-
-@pytest.mark.usefixtures("shallow")
-def test_keras_callbacks_find_the_measures_in_their_logs(tiny_npz, tmp_path):
-    stopping = keras.callbacks.EarlyStopping(monitor="knn", patience=0, baseline=101.0, mode="max")
-    stopping.on_train_end = lambda logs=None: None
-    seen = []
-    noting = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(sorted(logs)))
-    train.run(config_of(tiny_npz, epochs=1), tmp_path, callbacks=[stopping, noting])
-    assert set(EVALUATED) | {"online_linear", "loss"} <= set(seen[0])

@@ -32,9 +32,11 @@ def test_a_python_without_packages(script):
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", [*(f"experiments/{s}" for s in SCRIPTS), "-m selfsup export"])
-@pytest.mark.parametrize("backend", ["torch", "JAX"])
-def test_every_command_names_a_backend_that_is_not_supported(command, backend):
+UNSUPPORTED = [("experiments/run.py", "torch"), ("-m selfsup export", "JAX")]
+
+
+@pytest.mark.parametrize(("command", "backend"), UNSUPPORTED)
+def test_a_backend_that_is_not_supported_is_named(command, backend):
     done = call(*command.split(), KERAS_BACKEND=backend)
     assert done.returncode == 2
     assert done.stderr == (

@@ -38,6 +38,7 @@ def made(tmp_path_factory):
     root, rng = tmp_path_factory.mktemp("made"), np.random.default_rng(0)
     data = write_data(root / "data.npz", rng)
     result = fake_result("directpred", 70.0, "quick")
+    keras.utils.set_random_seed(0)
     config = {**result.config, "dataset": str(data), "image_size": 16, "precision": "float32"}
     write_fake_run(root / "run", replace(result, config=config))
     inputs = keras.Input((16, 16, 3))
@@ -68,6 +69,13 @@ def read(folder):
     return json.loads((folder / "evaluation.json").read_text())
 
 
+def untrained_features(run, images, seed):
+    """Features by the random weights of a seed, from images that are normalised here."""
+    backbone = load_encoder(run).backbone
+    backbone.set_weights(finetune.random_weights(backbone, seed))
+    return backbone.predict((images / 255 - [0.5, 0.4, 0.3]) / 0.25, verbose=0)
+
+
 def test_evaluations_equal_their_parts(run, made, quick, capsys):
     flags = ("--labels=1,0.1", "--seeds=2", "--probe=paper,tian", "--k=3", "--temperature=0.5")
     assert call(run, *flags, *SHORT, "--from_scratch", "--from_untrained") == 0
@@ -83,6 +91,7 @@ def test_evaluations_equal_their_parts(run, made, quick, capsys):
         x, y, x_test, y_test = (file[key] for key in ("x_train", "y_train", "x_test", "y_test"))
     encoder = load_encoder(run)
     train, test = encoder(x), encoder(x_test)
+    untrained = [untrained_features(run, images, seed=1) for images in (x, x_test)]
     for share, images in ((0.1, 6), (1.0, 60)):
         chosen = stratified(y, share, seed=1)
         assert found["knn", share, 1]["images"] == len(chosen) == images
@@ -90,9 +99,19 @@ def test_evaluations_equal_their_parts(run, made, quick, capsys):
         assert found["knn", share, 1]["accuracy"] == pytest.approx(probe.knn(*parts, 3, 0.5), abs=1e-3)
         *_, last = probe.probe_epochs(*parts, replace(probe.PAPER, epochs=5), seed=1)
         assert found["linear", share, 1]["accuracy"] == pytest.approx(last(), abs=1e-3)
+        parts = (untrained[0][chosen], y[chosen], untrained[1], y_test)
+        assert found["untrained_knn", share, 1]["accuracy"] == pytest.approx(
+            probe.knn(*parts, 3, 0.5), abs=1e-3
+        )
         best = found["linear_tian_best", share, 1]["accuracy"]
         assert best >= found["linear_tian_last", share, 1]["accuracy"]
     assert found["finetune", 0.1, 0]["settings"]["steps"] == 10
+    for trained, fresh in (("finetune", "supervised"), ("linear", "untrained_linear")):
+        pairs = [
+            [found[name, share, seed]["accuracy"] for share in (0.1, 1.0) for seed in (0, 1)]
+            for name in (trained, fresh)
+        ]
+        assert pairs[0] != pairs[1], "these start from the same weights"
     for summary in record["summary"]:
         values = [found[summary["name"], summary["labels"], seed]["accuracy"] for seed in (0, 1)]
         assert summary["mean"] == pytest.approx(np.mean(values), abs=1e-3)

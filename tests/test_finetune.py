@@ -1,5 +1,7 @@
 """Fine-tuning, and the share of the labels that it gets."""
 
+from dataclasses import asdict
+
 import keras
 import numpy as np
 import pytest
@@ -129,6 +131,12 @@ def test_random_weights_are_new_and_seeded():
     assert (first != second).all()
     assert (first != network.get_weights()[0]).all()
     assert first.std() == pytest.approx(network.get_weights()[0].std(), rel=0.1)
+
+
+def test_the_recipe_is_simclrs():
+    assert asdict(Recipe()) == {
+        "learning_rate": 0.025, "momentum": 0.9, "batch_size": 128, "epochs": 30, "least_steps": 500,
+    }  # fmt: skip
 
 
 def test_steps():

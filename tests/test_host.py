@@ -8,6 +8,7 @@ import pytest
 import selfsup
 from selfsup.data.batches import ahead, gather
 from selfsup.networks.store import on_device
+from selfsup.records.recordings import EVALUATED, read_log
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -52,6 +53,9 @@ def test_without_labels_a_run_trains_and_exports_but_does_not_probe(data, tmp_pa
     assert result.accuracy == {}
     assert result.skipped == {"linear": "the dataset has no labels", "knn": "the dataset has no labels"}
     assert "40 images without labels" in capsys.readouterr().out
+    log = read_log(tmp_path)
+    assert np.isnan([log["knn"], log["online_linear"]]).all()
+    assert np.isfinite([log[name] for name in EVALUATED if name != "knn"]).all()
     assert selfsup.load_encoder(tmp_path)(data.x_test).shape[0] == 16
     assert selfsup.run(config(probe_untrained=True), tmp_path, data=plain).weights == result.weights
     labelled = selfsup.run(config(), tmp_path / "labelled", data=data)

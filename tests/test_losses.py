@@ -30,8 +30,18 @@ def test_zero_rows_are_defined():
 
 
 def test_bfloat16_is_computed_in_float32(rng):
-    z = ops.cast(rng.normal(size=(4, 5)), "bfloat16")
-    assert losses.cosine(z, z).dtype == "float32" or "float32" in str(losses.cosine(z, z).dtype)
+    given = [ops.cast(x, "bfloat16") for x in rng.normal(size=(4, 6, 5))]
+    p1, p2, t1, t2 = (ops.convert_to_numpy(ops.cast(x, "float32")).astype(np.float64) for x in given)
+
+    def cosine(a, b):
+        return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+
+    found = ops.convert_to_numpy(losses.cosine(given[0], given[3]))
+    np.testing.assert_allclose(found, cosine(p1, t2), atol=1e-5)
+    expected = -np.mean(cosine(p1, t2) + cosine(p2, t1))
+    assert float(losses.symmetric_negative_cosine(*given)) == pytest.approx(expected, abs=1e-5)
+    expected = np.mean([((p1 - t2) ** 2).sum(1), ((p2 - t1) ** 2).sum(1)]) / 2
+    assert float(losses.symmetric_euclidean(*given)) == pytest.approx(expected, rel=1e-5)
 
 
 def gradient(function, x):

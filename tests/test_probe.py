@@ -1,4 +1,5 @@
-from dataclasses import replace
+import inspect
+from dataclasses import asdict, replace
 
 import keras
 import numpy as np
@@ -21,7 +22,31 @@ def test_linear_probe_separates_what_is_separable(rng):
     assert probe.linear_probe(*train, *test, epochs=20) == 100
 
 
-def test_linear_probe_equals_keras_adam_on_the_same_batches(rng):
+def defaults(function):
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+
+def test_the_recipes_are_the_papers():
+    assert asdict(probe.PAPER) == {
+        "epochs": 100, "first_rate": 0.05, "last_rate": 0.0005, "weight_decay": 0.0, "epsilon": 1e-7,
+        "standardise": False, "batch_size": 128,
+    }  # fmt: skip
+    assert asdict(probe.TIAN) == {
+        "epochs": 50, "first_rate": 0.0003, "last_rate": 0.0003, "weight_decay": 0.001, "epsilon": 1e-8,
+        "standardise": True, "batch_size": 128,
+    }  # fmt: skip
+    assert defaults(probe.linear_probe) == {"epochs": 100, "batch_size": 128, "seed": 0}
+    assert defaults(probe.knn) == {"k": 200, "temperature": 0.1, "batch_size": 500}
+
+
+def weights_after(epoch):
+    """Kernel and bias, [D + 1, C], after an epoch that `probe_epochs` yields."""
+    kernel, bias = (keras.ops.convert_to_numpy(value) for value in epoch.args[0])
+    return np.vstack([kernel, bias])
+
+
+def test_linear_probe_equals_keras_adam_on_the_same_batches(rng, monkeypatch):
     x, y = blobs(rng, 256)
     x_test, y_test = blobs(rng, 400)
     epochs, batch, steps = 3, 64, 4
@@ -37,6 +62,9 @@ def test_linear_probe_equals_keras_adam_on_the_same_batches(rng):
     logits = model.predict(x_test, verbose=0)
     expected = 100 * np.mean(np.argmax(logits, 1) == y_test)
     assert probe.linear_probe(x, y, x_test, y_test, epochs, batch, seed=5) == pytest.approx(expected, abs=0.3)
+    monkeypatch.setattr(probe, "last_accuracy", lambda epochs: weights_after(list(epochs)[-1]))
+    found = probe.linear_probe(x, y, x_test, y_test, epochs, batch, seed=5)
+    np.testing.assert_allclose(found, np.vstack(model.get_weights()), rtol=1e-3, atol=1e-4)
 
 
 def test_tian_probe_equals_a_numpy_loop(rng):
@@ -44,7 +72,8 @@ def test_tian_probe_equals_a_numpy_loop(rng):
     x_test, y_test = blobs(rng, 200)
     x, x_test = 5 * x + 3, 5 * x_test + 3
     recipe = replace(probe.TIAN, epochs=4, first_rate=0.02, last_rate=0.02, weight_decay=0.05, batch_size=64)
-    found = [accuracy() for accuracy in probe.probe_epochs(x, y, x_test, y_test, recipe, seed=3)]
+    trained = list(probe.probe_epochs(x, y, x_test, y_test, recipe, seed=3))
+    found = [accuracy() for accuracy in trained]
     mean, std = x.mean(0, np.float64), x.std(0, np.float64)
     x, x_test = (x - mean) / std, (x_test - mean) / std
     w, m, v, expected = np.zeros((11, 4)), np.zeros((11, 4)), np.zeros((11, 4)), []
@@ -60,6 +89,7 @@ def test_tian_probe_equals_a_numpy_loop(rng):
             w = w - 0.02 * (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.999**step)) + 1e-8)
         logits = x_test @ w[:10] + w[10]
         expected.append(100 * np.mean(np.argmax(logits, axis=1) == y_test))
+        np.testing.assert_allclose(weights_after(trained[epoch]), w, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(found, expected, atol=0.51)  # one image whose classes are level
     assert len(set(expected)) > 1
 

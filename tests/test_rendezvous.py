@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -76,12 +77,11 @@ def test_strangers_are_ignored(sent):
     port = free_port()
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(meet, f"127.0.0.1:{port}", 0, 2, 60.0)
-        while True:
-            try:
+        stranger = None
+        while stranger is None:
+            assert not first.done(), first.exception()
+            with suppress(OSError):
                 stranger = socket.create_connection(("127.0.0.1", port), timeout=1)
-                break
-            except OSError:
-                continue
         with stranger:
             if sent is not None:  # None: it connects and stays silent
                 stranger.sendall(sent)

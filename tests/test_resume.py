@@ -300,13 +300,6 @@ def test_a_finished_run_that_had_collapsed_keeps_its_result(tiny_npz, tmp_path, 
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_a_healthy_run_does_not_stop(tiny_npz, tmp_path, shallow):
-    config = config_of(tiny_npz, width=2, epochs=2)
-    result = train.run(config, tmp_path, stop_on_collapse=True)
-    assert not result.collapsed
-    assert result.accuracy["linear"] is not None
-
-
 def test_a_diverged_run_is_not_called_collapsed(tiny_npz, tmp_path, shallow, monkeypatch):
     monkeypatch.setattr(collapse, "MIN_EPOCHS", 1)
     monkeypatch.setattr(collapse, "RANK", 129.0)

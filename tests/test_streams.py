@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -66,7 +67,7 @@ def test_a_command_ends_as_usual(target, arguments):
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
 def test_streams_that_are_closed_from_the_start(closed):
-    command = f"exec {sys.executable} -m selfsup compare --help {closed}"
+    command = f"exec {shlex.quote(sys.executable)} -m selfsup compare --help {closed}"
     assert subprocess.run(["sh", "-c", command], check=False).returncode == 0
 
 
