@@ -9,6 +9,7 @@ from selfsup.analysis import probe
 from selfsup.analysis.encoder import probed_model
 from selfsup.networks.heads import mlp
 from selfsup.networks.resnet import resnet18
+from selfsup.utils.errors import InputError
 
 
 def blobs(rng, count, classes=4, dims=10, spread=1.6):
@@ -146,3 +147,15 @@ def test_embedding_is_in_inference_mode_and_changes_nothing(rng):
     probe.linear_probe(features["linear"], np.arange(10) % 2, features["linear"], np.arange(10) % 2, epochs=2)
     for a, b in zip(before, (*backbone.get_weights(), *projector.get_weights()), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_labels_may_have_an_axis_more_and_images_are_uint8(rng):
+    (x, y), (x_test, y_test) = blobs(rng, 90), blobs(rng, 30)
+    expected = probe.knn(x, y, x_test, y_test, k=5)
+    assert expected > 50
+    assert probe.knn(x, y[:, None], x_test, y_test[:, None], k=5) == expected
+    assert probe.linear_probe(x, y[:, None], x_test, y_test[:, None], epochs=1) > 50
+    with pytest.raises(InputError, match="one label for each of the 90 images"):
+        probe.knn(x, y[:-1], x_test, y_test)
+    with pytest.raises(InputError, match="images must be uint8, not float64"):
+        probe.normalise(rng.random((2, 4, 4, 3)), (0.5,) * 3, (0.2,) * 3)

@@ -20,9 +20,9 @@ def free_port():
         return found.getsockname()[1]
 
 
-def outcomes(*machines, timeout=60.0, port=None):
+def outcomes(*machines, timeout=60.0, port=None, host="127.0.0.1"):
     """Lets machines (index, count) connect at the same time; None for success, else the error message."""
-    address = f"127.0.0.1:{port or free_port()}"
+    address = f"{host}:{port or free_port()}"
 
     def connect(machine):
         try:
@@ -37,6 +37,11 @@ def outcomes(*machines, timeout=60.0, port=None):
 
 def test_all_machines_connect():
     assert outcomes((2, 3), (0, 3), (1, 3)) == [None] * 3
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs IPv6")
+def test_machines_connect_by_ipv6():
+    assert outcomes((0, 2), (1, 2), host="[::1]") == [None] * 2
 
 
 def test_a_missing_machine(monkeypatch):

@@ -105,11 +105,20 @@ def test_weights_that_are_not_finite_are_not_saved(tiny_npz, tmp_path, shallow):
     assert checkpoints.found(tmp_path) == []
 
 
-def test_checkpoints_of_other_code_are_refused(tiny_npz, tmp_path, shallow):
+def test_checkpoints_of_other_code_are_refused(tiny_npz, tmp_path, shallow, monkeypatch):
     config = config_of(tiny_npz)
     identity = pretrain.identity_of(config, load_dataset(str(tiny_npz)), Components())
     checkpoints.save(tmp_path, identity, checkpoints.Checkpoint(6, {"model/000 old": np.ones(3)}))
     with pytest.raises(InputError, match="other variables"):
+        train.run(config, tmp_path)
+    undo = stop_at(monkeypatch, 1)
+    with pytest.raises(StoppedError):
+        train.run(config, tmp_path, overwrite=True)
+    undo()
+    saved = checkpoints.latest(tmp_path, identity)
+    older = {name: array for name, array in saved.arrays.items() if not name.startswith("dynamics/")}
+    checkpoints.save(tmp_path, identity, checkpoints.Checkpoint(saved.steps, older))
+    with pytest.raises(InputError, match="resume with the same version of selfsup"):
         train.run(config, tmp_path)
     assert train.run(config, tmp_path, overwrite=True).accuracy["linear"] > 0
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import selfsup
 from selfsup import cli
@@ -120,6 +121,31 @@ def test_a_finished_run_is_not_run_again(finished, tiny_npz, capsys):
     assert (workdir / "result.json").read_bytes() == before
     assert call(*arguments, "--epochs=1") == 2
     assert "epochs 2 there, 1 here" in capsys.readouterr().err
+
+
+def test_a_finished_run_without_its_config_file_is_not_taken_for_another(
+    finished, tiny_npz, tmp_path, capsys
+):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    (workdir / "config.json").unlink()
+    flags = (*TINY, f"--dataset={tiny_npz}", f"--workdir={workdir}")
+    assert call("--method=byol", "--seed=7", *flags) == 2
+    assert "method directpred there, byol here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("rate", "status"), [(0.03, 0), (1e30, 3)])
+def test_a_run_on_a_folder_of_images_leaves_none_of_them(rate, status, tmp_path, capsys, shallow):
+    rng = np.random.default_rng(0)
+    for index in range(40):
+        path = tmp_path / "photos" / f"class{index % 2}" / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(path)
+    flags = (f"--dataset={tmp_path / 'photos'}", f"--learning_rate={rate}", f"--workdir={tmp_path / 'run'}")
+    assert call("--method=byol", *TINY, *flags) == status
+    assert not (tmp_path / "run" / "images").exists()
+    if not status:
+        assert "linear probe, last epoch" in capsys.readouterr().out
 
 
 def test_a_finished_run_belongs_to_its_data_wherever_they_lie(finished, tiny_npz, tmp_path, capsys):

@@ -56,7 +56,12 @@ def test_after_a_warm_up_the_rate_is_exactly_the_same_in_a_longer_run():
 
 
 def test_tau_rises_to_one_by_a_cosine():
-    for step, expected in ((0, 0.99), (25, 1 - 0.01 * (math.cos(math.pi / 4) + 1) / 2), (100, 1.0)):
+    for step, expected in (
+        (0, 0.99),
+        (25, 1 - 0.01 * (math.cos(math.pi / 4) + 1) / 2),
+        (100, 1.0),
+        (150, 1.0),
+    ):
         assert float(schedules.cosine_tau(0.99, step, 100)) == pytest.approx(expected, abs=1e-7)
 
 
