@@ -1,13 +1,16 @@
 """A Markdown report as one HTML file, and its tables."""
 
-import base64
 import html
 import re
+import string
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import markdown
 
+_IN_LINKS = "".join(set(string.punctuation + " ") - set('"#%&'))
+"""Characters that a data link in a quoted attribute holds as they are."""
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -47,8 +50,9 @@ def to_html(text: str, folder: Path) -> str:
     """
 
     def inline(match: re.Match[str]) -> str:
-        svg = (folder / match[1]).with_suffix(".svg").read_bytes()
-        return f'src="data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"'
+        svg = (folder / match[1]).with_suffix(".svg").read_text(encoding="utf-8")
+        text = " ".join(svg.splitlines())  # browsers drop line breaks in a link
+        return f'src="data:image/svg+xml,{quote(text, safe=_IN_LINKS)}"'
 
     body = markdown.markdown(text, extensions=["tables"])
     body = body.replace("(n = ", "(n&nbsp;=&nbsp;").replace(" ± ", "&nbsp;±&nbsp;")

@@ -50,9 +50,9 @@ RULES = f"""\
 A claim *holds* if, for each of its checks, the Welch 95 % interval of the difference of means lies entirely
 inside the required range. It *does not hold* if the interval of one check lies entirely outside. Where a
 check is about collapses, all runs must agree with it, or all contradict it. Otherwise, and with fewer than
-two seeds, failed runs or runs of different settings, the claim is *undecided*. To *reach* means to be at most 1 point below. A run has collapsed if,
-after at least {collapse.MIN_EPOCHS} epochs, the effective rank of F is below {collapse.RANK:g} or the
-embedding std below {collapse.STD:g}, both as means over the epoch.
+two seeds, failed runs or runs of different settings, the claim is *undecided*. To *reach* means to be at
+most 1 point below. A run has collapsed if, after at least {collapse.MIN_EPOCHS} epochs, the effective rank
+of F is below {collapse.RANK:g} or the embedding std below {collapse.STD:g}, both as means over the epoch.
 
 In the tables, *ours* is the linear probe, *k-NN* a weighted k-NN on the backbone's features, and *rank of F*
 the effective rank, a mean over the last epoch; all are means over the seeds. Eigenspaces and training curves
