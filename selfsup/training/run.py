@@ -130,7 +130,7 @@ def run(
             loaded = machines.together(lambda: load(config, workdir, data))
         if not overwrite:
             machines.share(workdir, [RESULT])
-            finished = machines.together(lambda: _finished(workdir, config, loaded, components))
+            finished = machines.together(lambda: _finished(workdir, config, loaded, components, machines))
             if finished is not None and is_complete(finished, config):
                 shutil.rmtree(workdir / IMAGES, ignore_errors=True)
                 print(f"already finished in {workdir}; nothing to do")
@@ -150,7 +150,9 @@ def run(
         return _record(prepared, trained, accuracy, weights, KEPT_BYTES if keep_checkpoint else 0)
 
 
-def _finished(workdir: Path, config: Config, data: Dataset, components: Components) -> Result | None:
+def _finished(
+    workdir: Path, config: Config, data: Dataset, components: Components, machines: Machines
+) -> Result | None:
     """Returns the result of the finished run in a folder, or None.
 
     Raises:
@@ -159,7 +161,8 @@ def _finished(workdir: Path, config: Config, data: Dataset, components: Componen
     finished = read_result(workdir)
     if finished is None:
         return None
-    check_config(workdir, finished.config, config)
+    if machines.index == 0:  # the only one that has the checkpoints, which allow more epochs
+        check_config(workdir, finished.config, config)
     found = {"data": finished.dataset.get("fingerprint", "unknown"), **finished.swapped}
     found |= {name: finished.environment.get(name, "unknown") for name in ("backend", "precision")}
     wanted = identity_of(config, data, components)
