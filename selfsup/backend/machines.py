@@ -52,7 +52,7 @@ class Machines:
         Raises:
             InputError: a value is invalid, the backend supports only one machine, or a machine is missing.
         """
-        index, count = parse_share("machine", machine or "1/1")
+        index, count = parse_share("machine", "1/1" if machine is None else machine)
         if keras.backend.backend() != "jax" and (count > 1 or _tensorflow_machines() > 1):
             raise InputError(
                 "a run on several machines needs JAX (Keras' fit does not support it on TensorFlow): set "
