@@ -93,6 +93,12 @@ def test_what_is_read_is_not_replaced(home, tiny_npz, capsys):
     assert (home / "x.npz").read_bytes() == tiny_npz.read_bytes()
 
 
+@pytest.mark.parametrize("source", ["~nobody_has_this_name/x.npz", "x/" * 3000 + "x.npz"])
+def test_a_source_that_cannot_be_is_one_line(source, home, capsys):
+    assert export_npz.main(["command", f"--dataset={source}", "--out=~/y.npz"]) == 2
+    one_line(capsys)
+
+
 def test_names_may_have_spaces_around_them(capsys):
     assert cli.split_names("only", " table1 , sgd") == ["table1", "sgd"]
 

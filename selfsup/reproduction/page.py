@@ -63,16 +63,6 @@ def to_html(text: str, folder: Path) -> str:
     return PAGE.format(title=html.escape(text.splitlines()[0].lstrip("# ")), body=body)
 
 
-def literal(text: str) -> str:
-    """Returns text in which Markdown changes nothing.
-
-    Example:
-        >>> print(literal("no field '__init__'"))
-        no field '\\_\\_init\\_\\_'
-    """
-    return re.sub(r"([\\`*_<\[])", r"\\\1", text)
-
-
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [header, ["---"] * len(header), *rows]

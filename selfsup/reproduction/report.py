@@ -12,17 +12,13 @@ from selfsup.reproduction import figures, practice, spectra
 from selfsup.reproduction.claims import claims
 from selfsup.reproduction.grid import FAILURE, RUNS, Run, collect
 from selfsup.reproduction.heading import heading
-from selfsup.reproduction.page import literal, table, to_html
-from selfsup.reproduction.provenance import (
-    dataset_of,
-    describe_origin,
-    describe_scale,
-    is_paper_scale,
-)
+from selfsup.reproduction.page import table, to_html
+from selfsup.reproduction.provenance import dataset_of, describe_origin, describe_scale, is_paper_scale
 from selfsup.reproduction.registry import EXPERIMENTS, SECTIONS, canonical
 from selfsup.reproduction.tables import HEADER, REUSED, Cell, make_cells, table_rows
 from selfsup.utils.files import locked, replacing
 from selfsup.utils.outputs import writing
+from selfsup.utils.text import literal
 
 REPORT, PAGE, LOCK, FIGURES = "REPORT.md", "report.html", ".lock", "figures"
 EIGENSPACE_FIGURES: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from selfsup.records.results import DIVERGED, Result
-from selfsup.reproduction.page import literal
 from selfsup.reproduction.provenance import scale_of
 from selfsup.reproduction.registry import EXPERIMENTS, Published
+from selfsup.utils.text import literal
 
 REUSED = "_reused"
 

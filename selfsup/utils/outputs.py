@@ -35,7 +35,7 @@ def output_file(flag: str, text: str, suffixes: tuple[str, ...] = (), source: st
         raise InputError(f"{flag} {path} is a folder; name a file in it")
     if path.exists() and not path.is_file():
         raise InputError(f"{flag} {path} is not a regular file; choose another --{flag}")
-    if source and path == Path(source).expanduser().resolve():
+    if source and _is_at(path, source):
         raise InputError(f"{flag} {path} is the file that is read; choose another --{flag}")
     return path
 
@@ -98,6 +98,14 @@ def _real(flag: str, text: str) -> Path:
     writable = os.access(parent, os.W_OK) and (not path.exists() or os.access(path, os.W_OK))
     _check_writable(flag, path, writable)
     return path
+
+
+def _is_at(path: Path, text: str) -> bool:
+    """Whether a text names a path without links. One that cannot be used is left to its reader."""
+    try:
+        return path == user_path("", text).resolve()
+    except (InputError, OSError):
+        return False
 
 
 def _check_writable(flag: str, path: Path, writable: bool) -> None:
