@@ -89,7 +89,8 @@ class Augmentation:
         if not 0 < self.crop_area[0] <= self.crop_area[1] <= 1:
             raise InputError(f"crop_area must be two ascending numbers in (0, 1], not {self.crop_area}")
         for name in ("crop_ratio", "blur_sigma"):
-            if not 0 < getattr(self, name)[0] <= getattr(self, name)[1]:
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
                 raise InputError(f"{name} must be two ascending numbers above 0, not {getattr(self, name)}")
         if self.mean is not None and self.std is not None:
             check_moments(self.mean, self.std)

@@ -21,11 +21,8 @@ def check_moments(mean: Sequence[float], std: Sequence[float]) -> None:
     Raises:
         InputError: they are not three numbers each, in [0, 1] and (0, 1].
     """
-    if (
-        len(mean) != 3
-        or len(std) != 3
-        or not all(0 <= m <= 1 and 0 < s <= 1 for m, s in zip(mean, std, strict=True))
-    ):
+    in_range = all(0 <= value <= 1 for value in mean) and all(0 < value <= 1 for value in std)
+    if not len(mean) == len(std) == 3 or not in_range:
         raise InputError(
             f"mean and std must be three numbers each, in [0, 1] and above 0, not {tuple(mean)} and "
             f"{tuple(std)}; divide those of values in [0, 255] by 255"

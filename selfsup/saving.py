@@ -1,6 +1,6 @@
 """How a `SiameseModel` is compiled, saved without its weights, and built again by `load_model`."""
 
-from dataclasses import fields
+from dataclasses import asdict
 from typing import Any
 
 import keras
@@ -23,8 +23,7 @@ class SavedModel(StepModel):
         if not self._default_backbone:
             given["backbone"] = self.backbone
         names = ("mean", "std", "classes", "steps_per_epoch", "name")
-        given_fields = {field.name: getattr(self.config, field.name) for field in fields(self.config)}
-        plain = {"config": given_fields, **{name: getattr(self, name) for name in names}}
+        plain = {"config": asdict(self.config), **{name: getattr(self, name) for name in names}}
         return plain | {name: keras.saving.serialize_keras_object(value) for name, value in given.items()}
 
     @classmethod

@@ -67,12 +67,16 @@ class Result:
     schema: int = SCHEMA
 
     @property
+    def epochs(self) -> float:
+        """Number of the last epoch; less than in `config` if a callback ended the run."""
+        return self.monitor.get("epoch") or self.config["epochs"]  # older records have only the latter
+
+    @property
     def outcome(self) -> str:
         """How training ended: "diverged", "collapsed", "healthy" or "too short to tell"."""
         if self.diverged:
             return "diverged"
-        epochs = self.monitor.get("epoch") or self.config["epochs"]  # older records have only the latter
-        if epochs < collapse.MIN_EPOCHS:
+        if self.epochs < collapse.MIN_EPOCHS:
             return "too short to tell"
         return "collapsed" if self.collapsed else "healthy"
 

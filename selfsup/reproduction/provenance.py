@@ -6,7 +6,7 @@ from typing import Any
 
 from selfsup.config import ADDED, Config
 from selfsup.records.results import Result
-from selfsup.reproduction.registry import PRESETS, make_config
+from selfsup.reproduction.registry import PRESETS, SECTIONS, make_config, sections_of
 from selfsup.utils.text import counted
 
 PAPER_IMAGES = {"train": 50_000, "test": 10_000, "classes": 10}
@@ -38,7 +38,7 @@ def is_paper_scale(results: Iterable[Result]) -> bool:
     return bool(results) and all(
         preset_of(result) == "paper"
         and not result.swapped
-        and result.monitor.get("epoch", result.config["epochs"]) == result.config["epochs"]
+        and result.epochs == result.config["epochs"]
         and all(result.dataset[name] == size for name, size in PAPER_IMAGES.items())
         for result in results
     )
@@ -55,7 +55,9 @@ def dataset_of(results: Iterable[Result], preset: str) -> str:
         preset_of(result) == "stl10" or Path(result.dataset["name"]).name.startswith("stl10")
         for result in results
     ]
-    return "stl10" if all(found or [preset == "stl10"]) else "cifar10"
+    if not found:
+        return SECTIONS[sections_of(preset)[0]].dataset
+    return "stl10" if all(found) else "cifar10"
 
 
 def describe_scale(results: Iterable[Result]) -> str:

@@ -129,9 +129,8 @@ def _draw(ax: Axes, panel: str, theirs: Course, grids: Mapping[str, Sequence[Cou
         color="black", markerfacecolor="white", markersize=3, label="published",
     )  # fmt: skip
     for color, (title, runs) in zip(cycle(PALETTE), grids.items(), strict=False):
-        ax.plot(
-            [], color=color, label=title.lstrip("_")
-        )  # so that the legend has grids without this experiment, too
+        # For the legend, also of grids without this experiment. Matplotlib hides labels that begin with "_".
+        ax.plot([], color=color, label=title.lstrip("_"))
         for run in runs:
             ax.plot(run.epoch, getattr(run, panel), color=color, alpha=0.8)
     if panel in ("effective_rank", "largest"):
