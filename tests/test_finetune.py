@@ -133,6 +133,16 @@ def test_random_weights_are_new_and_seeded():
     assert first.std() == pytest.approx(network.get_weights()[0].std(), rel=0.1)
 
 
+def test_random_weights_keep_adapted_statistics(rng):
+    normalise = keras.layers.Normalization()
+    normalise.adapt(rng.normal(3, 7, (64, 16, 16, 3)).astype(np.float32))
+    network = keras.Sequential([keras.Input((16, 16, 3)), normalise, keras.layers.Conv2D(4, 3)])
+    mean, variance, count, kernel, _ = random_weights(network, seed=0)
+    for found, expected in zip((mean, variance, count), normalise.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert (kernel != network.layers[-1].get_weights()[0]).all()
+
+
 def test_the_recipe_is_simclrs():
     assert asdict(Recipe()) == {
         "learning_rate": 0.025, "momentum": 0.9, "batch_size": 128, "epochs": 30, "least_steps": 500,

@@ -12,7 +12,7 @@ from selfsup.analysis.probe import embed
 from selfsup.augment import COLUMNS, Augmentation
 from selfsup.backend.devices import jit_compile
 from selfsup.data.batches import batches
-from selfsup.networks.backbones import in_stock_layers, set_weights
+from selfsup.networks.backbones import in_stock_layers, set_weights, sublayers
 from selfsup.pixels import crop_and_flip
 
 STEPS_PER_EXECUTION = 10
@@ -148,9 +148,13 @@ class Finetuner:
 
 
 def random_weights(backbone: keras.Model, seed: int) -> list[np.ndarray]:
-    """Returns new initial weights for a backbone. Keras' random seed is set."""
+    """Returns new initial weights for a backbone; adapted statistics stay. Keras' random seed is set."""
     keras.utils.set_random_seed(seed)
-    return keras.models.clone_model(backbone).get_weights()
+    fresh = keras.models.clone_model(backbone)
+    for new, old in zip(sublayers(fresh), sublayers(backbone), strict=True):
+        if hasattr(old, "finalize_state"):  # of the data, not learned, as in `Normalization`
+            new.set_weights(old.get_weights())
+    return fresh.get_weights()
 
 
 class _Augmented(keras.Model):
