@@ -3,6 +3,7 @@
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from selfsup.utils.streams import discard_unwritable, tolerant_output
 
@@ -27,15 +28,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str] | None) -> int:
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    program = "python -m selfsup" if Path(sys.argv[0]).name == "__main__.py" else "selfsup"
     if name in ("--help", "-h", "help"):
-        print("usage: selfsup COMMAND --flags; `selfsup COMMAND --help` lists them\n")
+        print(f"usage: {program} COMMAND --flags; `{program} COMMAND --help` lists them\n")
         for command, summary in COMMANDS.items():
             print(f"  {command:12} {summary}")
         return 0
     if name not in COMMANDS:
         print(f"error: no command {name!r}; expected one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    return importlib.import_module(f"selfsup.commands.{name}").main([f"selfsup {name}", *rest])
+    return importlib.import_module(f"selfsup.commands.{name}").main([f"{program} {name}", *rest])
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ class CommandLine:
     """The flags of one command.
 
     Args:
-        about: first lines of `--help`.
+        about: first lines of `--help`; {program} stands for the command as it was typed.
         own: the command's flags that are not fields of `Config`, with their defaults, by name.
         fields: names of the fields of `Config` that are flags. If `method` is among them, so are the rule
             options that are not fields.
@@ -90,12 +90,13 @@ class CommandLine:
             values["arguments"] = stray
         return values, {**fields, "rule_options": options} if options else fields
 
-    def help(self) -> str:
-        """Returns the text of `--help`: all flags in groups, with their defaults."""
+    def help(self, program: str) -> str:
+        """Returns the text of `--help` for a program name: all flags in groups, with their defaults."""
         groups: dict[str, dict[str, Option]] = {"Run": {n: o for n, (o, _) in self.own.items()}}
         for name, option in {**self.fields, **self.rule_options}.items():
             groups.setdefault(option.group, {})[name] = option
-        lines = [self.about, ""]
+        typed = f"python {program}" if program.endswith(".py") else program
+        lines = [self.about.replace("{program}", typed), ""]
         for title, group in groups.items():
             lines.append(f"{title}:")
             for name, option in group.items():
@@ -179,7 +180,7 @@ def main(command: CommandLine, body: Callable[[dict, dict], int], argv: Sequence
 
 def _status(command: CommandLine, body: Callable[[dict, dict], int], argv: Sequence[str]) -> int:
     if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(argv[1:]):
-        print(command.help())
+        print(command.help(argv[0]))
         return 0
     try:
         values = command.parse(argv)

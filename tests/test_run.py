@@ -15,6 +15,7 @@ from PIL import Image
 
 import selfsup
 from selfsup import cli
+from selfsup.__main__ import COMMANDS, main
 from selfsup.commands import run
 from selfsup.records.results import read_result
 from selfsup.training import run as training
@@ -324,6 +325,16 @@ def test_help_answers_at_once():
         "--preset=paper|lite|long|stl10|quick",
     ):
         assert words in done.stdout
+
+
+def test_help_shows_the_command_as_it_was_typed(capsys, monkeypatch):
+    for name in COMMANDS:
+        for typed, program in (("__main__.py", "python -m selfsup"), ("selfsup", "selfsup")):
+            monkeypatch.setattr(sys, "argv", [f"/somewhere/{typed}"])
+            assert main([name, "--help"]) == 0
+            assert f"\n  {program} {name} " in capsys.readouterr().out
+    run.main(["experiments/run.py", "--help"])
+    assert "\n  python experiments/run.py --preset=quick " in capsys.readouterr().out
 
 
 def test_list_shows_published_accuracies(capsys):

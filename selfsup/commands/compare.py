@@ -11,7 +11,7 @@ ABOUT = """\
 Writes a page that compares finished runs side by side: accuracies, settings that differ, training curves,
 and eigenspaces with a slider over the epochs. It opens from disk, without a network.
 
-  python experiments/compare.py runs/directpred-9b12bcb8/0 runs/byol-61f3f8ff/0 --out=page.html"""
+  {program} runs/directpred-9b12bcb8/0 runs/byol-61f3f8ff/0 --out=page.html"""
 
 OWN = {"out": (Option("the .html file to write", str), "comparison.html")}
 

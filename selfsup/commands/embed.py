@@ -25,9 +25,9 @@ SUFFIXES = (".npz", ".csv")
 ABOUT = """\
 Writes the features of images by the encoder of a run, and a page with a map of them.
 
-  python experiments/embed.py --run=runs/mine --images=photos/ --out=features.npz
-  python experiments/embed.py --run=runs/mine --images=x.npy --out=features.csv --neighbours=5
-  python experiments/embed.py --run=runs/mine --images=photos/ --page=map.html"""
+  {program} --run=runs/mine --images=photos/ --out=features.npz
+  {program} --run=runs/mine --images=x.npy --out=features.csv --neighbours=5
+  {program} --run=runs/mine --images=photos/ --page=map.html"""
 
 OWN = {
     "run": (Option("folder of a run, or an encoder.keras", str), None),

@@ -24,9 +24,9 @@ from selfsup.utils.text import counted
 ABOUT = """\
 Evaluates the encoder of a finished run on some or all of the labels: by linear probe, k-NN and fine-tuning.
 
-  selfsup evaluate --run=runs/mine                                      1 %, 10 % and all of the labels
-  selfsup evaluate --run=runs/mine --only=linear,knn --dataset=photos/  on other images
-  selfsup evaluate --run=runs/mine --only=finetune --from_scratch       beside training from random weights"""
+  {program} --run=runs/mine                                      1 %, 10 % and all of the labels
+  {program} --run=runs/mine --only=linear,knn --dataset=photos/  on other images
+  {program} --run=runs/mine --only=finetune --from_scratch       beside training from random weights"""
 
 OWN = {
     "run": (Option("folder of a finished run", str), None),

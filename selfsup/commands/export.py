@@ -34,8 +34,8 @@ NAMES = {
 ABOUT = """\
 Writes the encoder of a finished run, or that of the last checkpoint of an unfinished one.
 
-  python -m selfsup export --run=runs/mine                            runs/mine/encoder.keras
-  python -m selfsup export --run=runs/mine --format=onnx --out=birds.onnx"""
+  {program} --run=runs/mine                            runs/mine/encoder.keras
+  {program} --run=runs/mine --format=onnx --out=birds.onnx"""
 
 OWN = {
     "run": (Option("folder of a run, or an encoder.keras", str), None),

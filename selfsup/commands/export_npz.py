@@ -18,8 +18,8 @@ ABOUT = """\
 Writes a dataset as an .npz file with the arrays x_train, y_train, x_test and y_test. Without labels, only
 x_train is written. Images without labels that come with labelled ones are written as x_extra.
 
-  python experiments/export_npz.py --dataset=cifar10 --out=cifar10.npz
-  python experiments/export_npz.py --dataset=stl10 --image_size=96 --out=stl10.npz"""
+  {program} --dataset=cifar10 --out=cifar10.npz
+  {program} --dataset=stl10 --image_size=96 --out=stl10.npz"""
 
 OWN = {
     "dataset": (OPTIONS["dataset"], "cifar10"),

@@ -29,9 +29,9 @@ ABOUT = """\
 Runs the experiments behind the paper's tables and figures, and writes REPORT.md and
 report.html. Finished runs are kept, so the same command resumes where it was stopped.
 
-  python experiments/reproduce.py --preset=quick                        half an hour on two cores
-  python experiments/reproduce.py --preset=paper --seeds=3              the paper's setting, for a GPU
-  python experiments/reproduce.py --preset=paper --seeds=3 --shard=2/8  the second of eight shares"""
+  {program} --preset=quick                        half an hour on two cores
+  {program} --preset=paper --seeds=3              the paper's setting, for a GPU
+  {program} --preset=paper --seeds=3 --shard=2/8  the second of eight shares"""
 
 OWN = {
     "preset": (Option("scale of the runs", str, choices=tuple(PRESETS)), "paper"),

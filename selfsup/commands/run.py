@@ -27,9 +27,9 @@ RUN_OPTIONS = (
 ABOUT = """\
 Pre-trains a siamese network without negative pairs, then probes its backbone.
 
-  python experiments/run.py --method=directpred --ema       the paper's setting, on CIFAR-10
-  python experiments/run.py --preset=quick                  two minutes on two cores, no data needed
-  KERAS_BACKEND=jax python experiments/run.py ...           the same on JAX"""
+  {program} --method=directpred --ema       the paper's setting, on CIFAR-10
+  {program} --preset=quick                  two minutes on two cores, no data needed
+  KERAS_BACKEND=jax {program} ...           the same on JAX"""
 
 OWN = {
     "preset": (Option("defaults of the other flags", str, choices=tuple(PRESETS)), "paper"),
