@@ -51,7 +51,7 @@ def test_the_layout_of_keras_datasets(tmp_path):
         (X / 255, "x_train in 0 to 1, scaled to 0 to 255"),
         (X.astype(np.uint16) * 257, "x_train in 0 to 65535, scaled to 0 to 255"),
         (X.astype(">u2") * 257, "x_train in 0 to 65535, scaled to 0 to 255"),
-        (X.astype(np.uint16), ""),
+        (X.astype(np.uint16), f"x_train of 16 bits with values up to {X.max()}, taken as 8 bits"),
         (X.transpose(0, 3, 1, 2), "x_train with channels first, moved last"),
         (ALPHA, "x_train with an alpha channel, laid on white"),
     ],
@@ -61,6 +61,13 @@ def test_one_set_of_images_in_many_forms(tmp_path, x_train, noted):
     np.testing.assert_array_equal(data.x_train, X)
     assert data.x_train.flags.c_contiguous
     assert data.note == noted
+
+
+def test_values_of_12_bits_in_16_are_noted(tmp_path):
+    x_train = X.astype(np.uint16) * 16
+    data = read(tmp_path, x_train=x_train)
+    assert data.x_train.max() == round(x_train.max() / 257)
+    assert f"of 16 bits with values up to {x_train.max()}, dark: if they have fewer bits" in data.note
 
 
 @pytest.mark.parametrize(
@@ -126,6 +133,7 @@ def test_other_sizes_are_cropped_and_resized(tmp_path):
         ({"y_train": Y * 0}, "at least two classes; all its labels are 0"),
         ({"y_train": np.arange(12) // 2 * 10 + np.arange(12) % 2}, "looks like ids.*12 different labels"),
         ({"y_train": Y - 1}, "label -1 beside 0 to 1"),
+        ({"y_train": np.where(Y == 0, -1, Y * 3)}, "label -1 beside 3 to 6"),
         ({"y_test": np.array([0, 1, 9, 8, 1, 0])}, "y_test has labels that y_train lacks: 8, 9"),
         ({"y_train": LETTERS[Y]}, "y_train lacks: 0, 1, 2"),
         ({"class_names": LETTERS[:2]}, "class_names must be text, one for each of the 3 classes"),

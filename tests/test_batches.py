@@ -1,8 +1,17 @@
 import itertools
 
+import numpy as np
 import pytest
 
-from selfsup.data.batches import batches
+from selfsup.data.batches import batches, labels_of
+from selfsup.data.dataset import Dataset
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int8", "int64"])
+def test_images_without_a_label_are_minus_one_whatever_the_dtype(dtype):
+    images, labels = np.zeros((3, 8, 8, 3), np.uint8), np.array([0, 2, 1], dtype)
+    data = Dataset("black", images, labels, images, labels, x_extra=images)
+    assert labels_of(data, np.arange(6)).tolist() == [0, 2, 1, -1, -1, -1]
 
 
 def test_batches_are_a_pure_function_of_seed_and_epoch():

@@ -45,6 +45,11 @@ def assert_same(workdir, other):
         np.testing.assert_array_equal(array, expected[name], err_msg=name)
 
 
+class Raises(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        raise InputError("stop here")
+
+
 def test_more_epochs_give_the_bits_of_a_run_that_was_never_shorter(tiny_npz, tmp_path, capsys):
     longer = config_of(tiny_npz, epochs=4)
     train.run(longer, tmp_path / "whole")
@@ -61,6 +66,15 @@ def test_more_epochs_give_the_bits_of_a_run_that_was_never_shorter(tiny_npz, tmp
     assert "already finished" in capsys.readouterr().out
     with pytest.raises(InputError, match="epochs 4 there, 2 here"):
         train.run(config_of(tiny_npz), tmp_path / "parts")
+
+
+def test_the_encoder_of_the_shorter_run_is_gone_while_a_run_continues(tiny_npz, tmp_path):
+    train.run(config_of(tiny_npz), tmp_path)
+    assert (tmp_path / "encoder.keras").exists()
+    with pytest.raises(InputError, match="stop here"):
+        train.run(config_of(tiny_npz, epochs=4), tmp_path, callbacks=[Raises()])
+    assert not (tmp_path / "encoder.keras").exists()
+    assert not (tmp_path / "result.json").exists()
 
 
 def test_another_evaluation_does_not_train(tiny_npz, tmp_path, monkeypatch):

@@ -143,6 +143,25 @@ def test_folders_that_cannot_be_split_can_be_embedded(tmp_path):
     assert (source.class_names, source.notes) == (("ant", "bee"), ())
 
 
+def test_a_folder_with_a_test_folder_but_no_train_can_be_embedded(tmp_path):
+    for place in ("0.png", "1.png", "test/a.png"):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (9, 9)).save(tmp_path / place)
+    source = open_source(str(tmp_path), 32)
+    assert (source.names, source.labels) == (["0.png", "1.png", "test/a.png"], None)
+
+
+def test_the_label_minus_one_is_none(tmp_path):
+    images = np.zeros((6, 8, 8, 3), np.uint8)
+    for labels, expected, classes in (
+        ([-1, 4, 7, 4, -1, 7], [-1, 0, 1, 0, -1, 1], ("4", "7")),
+        ([-1, 1, -1, 1, 1, 1], [0, 1, 0, 1, 1, 1], ("-1", "1")),
+    ):
+        np.savez(tmp_path / "x.npz", x_train=images, y_train=labels)
+        source = open_source(str(tmp_path / "x.npz"), 8)
+        assert (source.labels.tolist(), source.class_names) == (expected, classes)
+
+
 @pytest.mark.parametrize(
     ("labels", "names", "expected"),
     [([b"cat", b"dog"], None, ("cat", "dog")), ([1, 2], ["cat", "dog"], ("cat", "dog"))],
@@ -318,6 +337,7 @@ BAD = {
     "an empty folder": (["--run={r}", "--images={t}/empty"], "has no images"),
     "a text": (["--run={r}", "--images={t}/a.txt"], "is not a folder, an .npz or an .npy file"),
     "a damaged npz": (["--run={r}", "--images={t}/bad.npz"], "cannot be read as arrays"),
+    "capitals": (["--run={r}", "--images={t}/photos", "--out={t}/x.NPZ"], "out must end in .npz or .csv"),
     "suffix": (["--run={r}", "--images={t}/photos", "--out={t}/x.json"], "out must end in .npz or .csv"),
     "folder missing": (["--run={r}", "--images={t}/photos", "--out={t}/no/x.npz"], "there is no folder"),
     "out is a folder": (["--run={r}", "--images={t}/photos", "--out={t}/dir.npz"], "is a folder"),

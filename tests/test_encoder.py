@@ -357,6 +357,7 @@ def test_export_refuses_in_one_line(tiny_npz, tmp_path, capsys, shallow, monkeyp
         ([f"--run={tmp_path / 'diverged'}"], "diverged"),
         ([f"--run={tmp_path}", "--format=gif"], "one of keras, saved_model, onnx, tflite"),
         ([f"--run={tmp_path}", f"--out={tmp_path / 'x.onnx'}"], "out must end in .keras"),
+        ([f"--run={tmp_path}", f"--out={tmp_path / 'x.KERAS'}"], "out must end in .keras"),
         ([f"--run={tmp_path}", f"--out={tmp_path / 'no' / 'x.keras'}"], "there is no folder"),
         ([f"--run={tmp_path}", "--format=onnx"], "tf2onnx" if ON_TENSORFLOW else "KERAS_BACKEND=tensorflow"),
     ]

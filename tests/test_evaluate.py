@@ -15,6 +15,7 @@ from selfsup.analysis import evaluation, finetune, probe
 from selfsup.analysis.encoder import export_encoder, load_encoder
 from selfsup.commands.evaluate import main
 from selfsup.data.labels import stratified
+from selfsup.data.load import load_dataset
 from selfsup.utils.interrupts import Interrupted
 
 SHORT = ("--epochs=1", "--least_steps=10")
@@ -40,7 +41,8 @@ def made(tmp_path_factory):
     result = fake_result("directpred", 70.0, "quick")
     keras.utils.set_random_seed(0)
     config = {**result.config, "dataset": str(data), "image_size": 16, "precision": "float32"}
-    write_fake_run(root / "run", replace(result, config=config))
+    described = load_dataset(str(data), image_size=16).describe()
+    write_fake_run(root / "run", replace(result, config=config, dataset=described))
     inputs = keras.Input((16, 16, 3))
     x = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 4, strides=4, use_bias=False)(inputs))
     backbone = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(x)))
@@ -176,6 +178,22 @@ def test_transfer_to_images_of_another_size(run, quick, tmp_path, rng, capsys):
     assert [data["name"] for data in record["datasets"].values()] == [str(other)]
     assert record["summary"][0]["std"] is None
     assert not (run / "evaluation.json").exists()
+
+
+def test_images_that_have_changed_since_the_run_must_be_named(made, run, quick, tmp_path, capsys):
+    """Otherwise test images may have been trained on, as where a tenth of a folder is held out."""
+    data = tmp_path / "data.npz"
+    shutil.copy(made / "data.npz", data)
+    result = json.loads((run / "result.json").read_text())
+    result["config"]["dataset"] = str(data)
+    (run / "result.json").write_text(json.dumps(result))
+    flags = ("--only=knn", "--labels=1", "--seeds=1")
+    assert call(run, *flags) == 0
+    write_data(data, np.random.default_rng(1))
+    capsys.readouterr()
+    assert call(run, *flags) == 2
+    assert "data.npz does not hold the images of the run" in capsys.readouterr().err
+    assert call(run, f"--dataset={data}", *flags) == 0
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ LABELLED = {
     "a folder with the suffix of an image": ([*TWO, "train/ant/a.png/"], AB, AB, ""),
     "loose images": (
         [*TWO, "0.png", "train/1.png", "train/2.png", "test/3.png"],
-        AB, AB, "4 images beside the class folders skipped",
+        AB, AB, "4 images outside the folders used skipped",
     ),
     "suffixes": (
         [*TWO, *(f"train/ant/a.{s}" for s in ("JPG", "bmp", "GIF", "tif", "webp", "jfif"))],
@@ -166,6 +166,14 @@ UNLABELLED = {
     ),
     "one class and loose images": (
         [*several("more/*.png"), "0.png"], 3, "only one class folder, more: images are not labelled",
+    ),
+    "more loose images than in class folders": (
+        [*several("*.png", count=7), *several("dogs/*.png", "trips/*.png", "z/*.png")],
+        13, "most images lie outside the 3 folders: images are not labelled",
+    ),
+    "more loose images in train": (
+        [*several("train/*.png", count=5), *several("train/a/*.png", "train/b/*.png", "test/a/*.png")],
+        9, "most images lie outside the 2 folders: images are not labelled; folder test not used",
     ),
     "images beside a folder without any": (
         [*several("images/*.png"), "labels/0.txt"],
@@ -457,6 +465,20 @@ def test_a_damaged_entry_is_made_again(tmp_path, decoded, damage):
     read(root, cache_dir=cache_dir)
     assert len(decoded) == 8
     assert len(entries(cache_dir)) == 1
+
+
+def test_an_entry_that_another_process_completes_meanwhile_is_kept(tmp_path, monkeypatch):
+    root, cache_dir = put(tmp_path / "data", *TWO), tmp_path / "cache"
+    sweep, made = cache._sweep, []
+
+    def complete(folder):
+        monkeypatch.setattr(cache, "_sweep", sweep)
+        read(root, cache_dir=cache_dir)
+        made.append(entries(cache_dir)[0].stat().st_ino)
+
+    monkeypatch.setattr(cache, "_sweep", complete)
+    read(root, cache_dir=cache_dir)
+    assert [entry.stat().st_ino for entry in entries(cache_dir)] == made
 
 
 def test_an_interrupted_load_leaves_no_entry(tmp_path, monkeypatch):

@@ -122,6 +122,14 @@ def test_nearest_are_in_order(rng):
     np.testing.assert_allclose(cosines, -np.sort(-every, axis=1)[:, :4])
 
 
+def test_many_neighbours_are_found_in_little_memory(rng, monkeypatch):
+    x = rng.normal(size=(40, 5))
+    expected = probe.nearest(x, x, k=3)
+    monkeypatch.setattr(probe, "MOST_COSINES", 50)  # one query at a time
+    for found, wanted in zip(probe.nearest(x, x, k=3), expected, strict=True):
+        np.testing.assert_allclose(found, wanted)
+
+
 def test_knn_at_a_low_temperature_is_the_nearest_neighbours_class(rng):
     (x, y), (x_test, y_test) = blobs(rng, 90), blobs(rng, 30)
     nearest, _ = probe.nearest(x, x_test, k=1)

@@ -2,6 +2,7 @@ import numpy as np
 from PIL import Image
 
 from selfsup.data import shapes
+from selfsup.data.load import load_dataset
 
 
 def test_shapes_are_seeded_and_balanced():
@@ -14,6 +15,13 @@ def test_shapes_are_seeded_and_balanced():
     assert np.bincount(data.y_train).tolist() == [1000] * 10
     assert np.bincount(data.y_test).tolist() == [200] * 10
     assert (data.name, data.note, data.class_names[4]) == ("shapes", "", "triangle")
+
+
+def test_a_folder_of_the_same_name_is_mentioned(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_dataset("shapes").note == ""
+    (tmp_path / "shapes").mkdir()
+    assert load_dataset("shapes").note == "built in; not the folder here, which is ./shapes"
 
 
 def test_the_dataset_is_that_of_load_shapes_at_any_size(monkeypatch):

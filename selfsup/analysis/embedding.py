@@ -63,7 +63,7 @@ class Embedding:
         Raises:
             OSError: the file cannot be written.
         """
-        if path.suffix.lower() == ".csv":
+        if path.suffix == ".csv":
             with replacing(path) as file:
                 csv.writer(file, lineterminator="\n").writerows(self._rows())
             return

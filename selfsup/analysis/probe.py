@@ -17,6 +17,8 @@ from selfsup.networks.softmax import EPSILON, adam_step, bias_correction
 from selfsup.utils.errors import InputError
 
 DECAY_POWER = 2.0
+MOST_COSINES = 2**25
+"""Cosines that `nearest` holds at a time; 500 queries to 50,000 images are fewer."""
 
 
 @dataclass(frozen=True)
@@ -230,7 +232,7 @@ def nearest(
         bank: features to search, float32 [N, D].
         queries: features, float32 [Q, D].
         k: number of neighbours; N if it is larger.
-        batch_size: queries per batch.
+        batch_size: queries per batch; fewer if they had more than `MOST_COSINES` cosines.
 
     Returns:
         Indices into `bank`, int64 [Q, k], and cosines, float32 [Q, k], the nearest first.
@@ -241,6 +243,7 @@ def nearest(
         ([[1, 0]], [[0.89, 0.45]])
     """
     k = min(k, len(bank))
+    batch_size = max(1, min(batch_size, MOST_COSINES // len(bank)))
     bank, queries = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (bank, queries))
     found = []
     for start in range(0, len(queries), batch_size):

@@ -10,7 +10,7 @@ import numpy as np
 from selfsup.data.arrays import class_names, reason
 from selfsup.data.image_arrays import as_rgb
 from selfsup.data.images import printable, read_image, to_rgb
-from selfsup.data.labels import as_text, one_label_each
+from selfsup.data.labels import as_text, has_none, one_label_each
 from selfsup.data.layout import find
 from selfsup.utils.errors import InputError
 from selfsup.utils.files import user_path
@@ -120,6 +120,8 @@ def _labels(
         key: one_label_each(value, len(images[key]), f"{path}: y{key[1:]}") for key, value in labels.items()
     }
     values, numbers = np.unique(np.concatenate(list(flat.values())), return_inverse=True)
+    if has_none(values):
+        values, numbers = values[1:], numbers - 1
     numbered = iter(np.split(numbers, np.cumsum([len(value) for value in flat.values()])[:-1]))
     parts = [next(numbered) if key in flat else np.full(len(images[key]), -1) for key in images]
     texts = tuple(as_text(value) for value in values)

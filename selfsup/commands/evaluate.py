@@ -81,12 +81,19 @@ def evaluate(values: dict[str, Any], checked: dict[str, Any], run: Result, folde
         make_deterministic()
     config = {**ADDED, **run.config}
     encoder = load_encoder(values["run"])
+    name = config["dataset"] if values["dataset"] is None else values["dataset"]
     data = load_dataset(
-        config["dataset"] if values["dataset"] is None else values["dataset"],
+        name,
         config["data_dir"] if values["data_dir"] is None else values["data_dir"],
         image_size=encoder.image_size,
+        cache_dir=config.get("cache_dir"),
         skip_broken=config.get("skip_broken", False),
     )
+    if values["dataset"] is None and data.fingerprint != run.dataset.get("fingerprint", data.fingerprint):
+        raise InputError(
+            f"{name} does not hold the images of the run in {values['run']}, so that its test images may be "
+            f"among those trained on; name the images to evaluate on, such as --dataset={name}"
+        )
     options = evaluation.Options(
         **checked,
         **{name: values[name] for name in ("seeds", "k", "temperature", "from_scratch", "from_untrained")},

@@ -79,7 +79,8 @@ def labels_of(data: Dataset, indices: np.ndarray) -> np.ndarray:
     """
     assert data.y_train is not None
     known = indices < len(data.y_train)
-    return np.where(known, data.y_train[np.where(known, indices, 0)], -1).astype(np.int32)
+    classes = data.y_train[np.where(known, indices, 0)].astype(np.int32)  # before the -1: uint8 has none
+    return np.where(known, classes, -1)
 
 
 def ahead(make: Callable[[Given], Made], inputs: Iterator[Given], depth: int = 4) -> Iterator[Made]:

@@ -105,18 +105,19 @@ def cached(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _sweep(folder)
-        _remove(entry)
         with _temporary(folder, key) as temporary:
             notes = write(Writer(temporary))
             sizes = {path.stem: path.stat().st_size for path in sorted(temporary.glob("*.npy"))}
             with (temporary / "meta.json").open("w", encoding="utf-8") as file:
                 json.dump({"sizes": sizes, "notes": notes}, file, indent=1)
                 _flush(file)
-            try:
-                temporary.rename(entry)
-            except OSError:
-                if not entry.exists():  # else another process was faster
-                    raise
+            if _open(entry) is None:  # else another process was faster
+                _remove(entry)
+                try:
+                    temporary.rename(entry)
+                except OSError:
+                    if not entry.exists():  # else another process was faster, just now
+                        raise
     except OSError as error:
         raise InputError(
             f"cannot write decoded images to {printable(folder)}: {error.strerror or error}"

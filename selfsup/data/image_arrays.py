@@ -11,6 +11,8 @@ from selfsup.utils.errors import InputError
 
 SHAPES = "[N, H, W], [N, H, W, 1], [N, H, W, 3], [N, H, W, 4], [N, 3, H, W] or [N, 1, H, W]"
 FLOATS, BYTES, WORDS = "in 0 to 1", "in 0 to 255", "in 0 to 65535"
+DARK = 2**14
+"""16-bit images without larger values may have fewer bits, such as 12."""
 NARROW = 4
 """Heights and widths up to this could as well be a number of channels."""
 
@@ -124,6 +126,11 @@ def as_rgb(
         if view.dtype.kind == "f" or ranges[key] == WORDS:
             done = "rounded" if ranges[key] == BYTES else "scaled to 0 to 255"
             remarks.setdefault(f"{ranges[key]}, {done}", []).append(key)
+        if view.dtype.kind == "u" and view.dtype.itemsize == 2:
+            high = max(int(chunk.max()) for chunk in chunks(view))
+            taken = "taken as 8 bits" if ranges[key] == BYTES else "dark: if they have fewer bits, scale them"
+            if 0 < high < DARK:
+                remarks.setdefault(f"of 16 bits with values up to {high}, {taken}", []).append(key)
         if view.ndim == 4 and view.shape[3] == 4:
             remarks.setdefault("with an alpha channel, laid on white", []).append(key)
     notes = [f"{' and '.join(keys)} {remark}" for remark, keys in remarks.items()]

@@ -69,7 +69,7 @@ def number(
 
     Raises:
         InputError: there are fewer than two classes, labels differ from image to image like ids, -1 stands
-            beside 0, 1, ..., or `y_test` has a label that `y_train` lacks.
+            for "no label" (`has_none`), or `y_test` has a label that `y_train` lacks.
 
     Example:
         >>> number(np.array([7, 10**9, 7, 7]), np.array([10**9]), "ids.npz")
@@ -83,13 +83,13 @@ def number(
     if 2 * len(labels) > len(y_train) and not named:
         raise InputError(
             f"{source}: y_train looks like ids, not classes: {len(labels)} different labels for "
-            f"{len(y_train)} images"
+            f"{len(y_train)} images; if they are classes, store their names as class_names"
         )
     numbers = labels.dtype.kind in "iu"
-    if len(labels) > 2 and numbers and np.array_equal(labels, np.arange(-1, len(labels) - 1)):
+    if has_none(labels):
         raise InputError(
-            f"{source}: y_train has the label -1 beside 0 to {labels[-1]}; store images without a label as "
-            "x_extra, or number the classes from 0"
+            f"{source}: y_train has the label -1 beside {labels[1]} to {labels[-1]}; store images without a "
+            "label as x_extra, or number the classes from 0"
         )
     if y_test is not None:
         unknown = sorted(set(np.unique(y_test).tolist()) - set(labels.tolist()), key=str)
@@ -102,6 +102,19 @@ def number(
     if numbers and np.array_equal(labels, np.arange(len(labels))):
         names, note = (), ""
     return classes.reshape(-1).astype(np.int64), y_test, names, note
+
+
+def has_none(labels: np.ndarray) -> bool:
+    """Whether the least label is -1 and stands for "no label", as beside at least two others.
+
+    Args:
+        labels: all different labels in ascending order.
+
+    Example:
+        >>> has_none(np.array([-1, 0, 1])), has_none(np.array([-1, 1]))
+        (True, False)
+    """
+    return labels.dtype.kind in "iu" and len(labels) > 2 and labels[0] == -1
 
 
 def hold_out(classes: np.ndarray, seed: int = 0) -> np.ndarray:

@@ -4,7 +4,8 @@ Folders with classes:
     train/CLASS/... and test/CLASS/... (or val, validation, valid). Without a test folder, or if the class
     folders lie in the folder itself, a tenth of each class is held out for testing.
 Folders without classes, in which all images are training images:
-    images in the folder itself or in train, or a single class folder.
+    images in the folder itself or in train, alone, with a single class folder, or with class folders that hold
+    fewer images.
 """
 
 from collections import Counter
@@ -71,7 +72,7 @@ def find(root: Path, split: bool = True) -> Layout:
                 "folder train, otherwise move all but train elsewhere"
             )
         return _arrange([here, train], inner, top.without_images(), tests, [*tests, *rest], split)
-    if tests:
+    if tests and split:
         raise InputError(f"{here} has {_names(tests)} but no folder train; {_EXPECTED}")
     if len(top.folders) == 1 and not top.images and _only("train", here, list_folder(top.folders[0]).folders):
         raise InputError(f"{here} has no images of its own; did you mean {top.folders[0]}?")
@@ -104,9 +105,12 @@ def _arrange(
     if split and empty and labels and (len(labels) > 1 or len(above) > 1):
         raise InputError(f"{where} has a class {empty[0]!r} without images; add some or remove it")
     skipped = sum((below.counts for below in found.values()), skipped)
-    if len(labels) < 2:
-        images = [*base.images, *(path for below in found.values() for path in below.images)]
+    inside = [path for below in found.values() for path in below.images]
+    if len(labels) < 2 or len(base.images) > len(inside):
+        images = [*base.images, *inside]
         assumed = f"only one class folder, {next(iter(labels))}" if labels else "no class folders"
+        if len(labels) > 1:
+            assumed = f"most images lie outside the {len(labels)} folders"
         notes = [f"{assumed}: images are not labelled", *_left_out(skipped + base.counts, unused)]
         return Layout([(path, 0) for path in images], notes=tuple(notes))
     train = _labelled(found, labels)
@@ -158,7 +162,7 @@ def _only(name: str, parent: Folder, folders: Iterable[Folder]) -> Folder | None
 def _left_out(counts: Counter[str], unused: Sequence[Folder]) -> list[str]:
     """Returns notes of what was skipped, and of images outside."""
     skipped = [
-        _number(counts["loose"], "image") + " beside the class folders",
+        _number(counts["loose"], "image") + " outside the folders used",
         _number(counts["other"], "other file"),
         _number(counts["hidden"], "hidden file or folder", "hidden files or folders"),
         _number(counts["runs"], "folder of a run", "folders of runs"),

@@ -1,5 +1,6 @@
 """Datasets by name: the built-in `shapes`, files of arrays, image folders, and TFDS datasets."""
 
+import dataclasses
 from pathlib import Path
 
 from selfsup.data.arrays import is_npy_folder, read_npy_folder, read_npz
@@ -48,7 +49,9 @@ def load_dataset(
 
         return read_tfds(name.removeprefix(PREFIX), data_dir, image_size)
     if name == "shapes":
-        return read_shapes(image_size)
+        data = read_shapes(image_size)
+        unused = "built in; not the folder here, which is ./shapes" if Path(name).exists() else ""
+        return dataclasses.replace(data, note="; ".join(filter(None, (data.note, unused))))
     path = user_path("dataset", name)
     if name.isidentifier() and path.exists():
         from selfsup.data.tfds_builder import is_listed

@@ -197,7 +197,8 @@ def _prepare(
         setup = set_up(config, data, context, components, options)
         machines.together(lambda: write_config(workdir, config))
         if setup.done < setup.steps:
-            (workdir / RESULT).unlink(missing_ok=True)  # of a run that continues
+            for name in (RESULT, ENCODER):  # of a run that continues
+                (workdir / name).unlink(missing_ok=True)
     prepared = Prepared(config, data, components, context, setup)
     announce(prepared)
     return prepared

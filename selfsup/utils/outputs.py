@@ -15,7 +15,7 @@ def output_file(flag: str, text: str, suffixes: tuple[str, ...] = (), source: st
     Args:
         flag: name of the flag, for error messages.
         text: the value of the flag. "~" is the home folder.
-        suffixes: the accepted suffixes; empty for any.
+        suffixes: the accepted suffixes, in this case because Keras reads no other; empty for any.
         source: a file that is read, and must not be replaced.
 
     Raises:
@@ -28,7 +28,7 @@ def output_file(flag: str, text: str, suffixes: tuple[str, ...] = (), source: st
             ...
         selfsup.utils.errors.InputError: out must end in .npz or .csv, not 'features.txt'
     """
-    if suffixes and text.strip() and Path(text).suffix.lower() not in suffixes:
+    if suffixes and text.strip() and Path(text).suffix not in suffixes:
         raise InputError(f"{flag} must end in {' or '.join(suffixes)}, not {text!r}")
     path = _real(flag, text)
     if path.is_dir():
