@@ -1,5 +1,15 @@
 """Siamese networks without negative pairs in Keras 3, and why they do not collapse.
 
+  - Train: `Config` or `make_config` (presets, experiments), then `run`, which returns a `Result`; or
+    `SiameseModel` for `fit` alone, with an `Augmentation`.
+  - Data: `Dataset`, `load_dataset`.
+  - Features: `load_encoder` returns an `Encoder`; `probe` has linear probe and k-NN.
+  - Records: `read_result`, `read_log`, `read_eigenspaces` (`Eigenspaces`), `read_dynamics` (`Dynamics`).
+  - Figures: `plots`, `gallery`, `theory_plots`. Equations: `theory`.
+  - Extend: `METHODS`, `Method`, `predictors`, `losses`, `optimizers`. Measures: `monitor`, `quality`,
+    `eigenspace`, `collapse`.
+  - Exceptions: `InputError` (a `ValueError`), `Interrupted`, `Collapsed`.
+
 Names load on first use (PEP 562), so that `import selfsup` is fast and imports no backend.
 """
 
@@ -34,11 +44,11 @@ if TYPE_CHECKING:  # for editors and type checkers: the names of `_HOME` and `_M
     from selfsup.records.recordings import Eigenspaces as Eigenspaces
     from selfsup.records.recordings import read_eigenspaces as read_eigenspaces
     from selfsup.records.recordings import read_log as read_log
+    from selfsup.records.results import Result as Result
     from selfsup.records.results import read_result as read_result
     from selfsup.reproduction.registry import EXPERIMENTS as EXPERIMENTS
     from selfsup.reproduction.registry import PRESETS as PRESETS
     from selfsup.reproduction.registry import make_config as make_config
-    from selfsup.reproduction.report import Report as Report
     from selfsup.training.run import run as run
     from selfsup.utils.errors import InputError as InputError
     from selfsup.utils.interrupts import Interrupted as Interrupted
@@ -65,7 +75,7 @@ _HOME = {
     "Dynamics": "records.dynamics",
     "Eigenspaces": "records.recordings",
     "Encoder": "analysis.encoder",
-    "Report": "reproduction.report",
+    "Result": "records.results",
     "load_dataset": "data.load",
     "load_encoder": "analysis.encoder",
     "read_dynamics": "records.dynamics",
@@ -77,6 +87,7 @@ _HOME = {
 }
 _MODULES = {
     "augment": "augment",
+    "collapse": "collapse",
     "devices": "backend.devices",
     "eigenspace": "eigenspace",
     "gallery": "analysis.gallery",
@@ -86,6 +97,7 @@ _MODULES = {
     "plots": "analysis.plots",
     "predictors": "predictors",
     "probe": "analysis.probe",
+    "quality": "quality",
     "theory": "analysis.theory",
     "theory_plots": "analysis.theory_plots",
 }

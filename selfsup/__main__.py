@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from selfsup import __version__
 from selfsup.utils.streams import discard_unwritable, tolerant_output
 
 COMMANDS = {
@@ -33,6 +34,9 @@ def _main(argv: Sequence[str] | None) -> int:
         print(f"usage: {program} COMMAND --flags; `{program} COMMAND --help` lists them\n")
         for command, summary in COMMANDS.items():
             print(f"  {command:12} {summary}")
+        return 0
+    if name == "--version":
+        print(f"selfsup {__version__}")
         return 0
     if name not in COMMANDS:
         print(f"error: no command {name!r}; expected one of {', '.join(COMMANDS)}", file=sys.stderr)

@@ -26,7 +26,7 @@ def check_applicable(config: "Config") -> None:
     if config.method == "simsiam" and config.ema:
         raise InputError("ema: simsiam with an EMA target is byol; use method byol")
     if config.symmetric and not resolved.trains_predictor:
-        raise InputError(f"symmetric does not apply: the W_p of {config.method} is already symmetric")
+        raise InputError(f"symmetric does not apply: W_p of {config.method} is symmetric; leave it out")
     trained = f"{config.method} trains its predictor by gradient"
     if not resolved.ema:
         reject("tau", "there is no EMA target")
@@ -37,7 +37,7 @@ def check_applicable(config: "Config") -> None:
     for name in {*RULE_FIELDS, *config.rule_options} - set(method.rule_options):
         reject(name, f"the rule of {config.method} has no {name}" if method.rule else trained)
     if LOSSES[config.loss].needs_rule and resolved.trains_predictor:
-        raise InputError(f"loss {config.loss} needs a W_p that a rule sets at every step")
+        raise InputError(f"loss {config.loss} needs a method with a rule, such as directpred, and freq 1")
     if not resolved.trains_predictor:
         for name in ("predictor_learning_rate", "predictor_weight_decay"):
             reject(name, f"{config.method} sets W_p at every step")

@@ -39,14 +39,14 @@ class Augmentation:
     paper's, without a blur.
 
     Attributes:
-        crop_area: least and largest share of the image's area.
-        crop_ratio: least and largest ratio of width to height.
+        crop_area: smallest and largest area of a crop, as fractions of the image in (0, 1].
+        crop_ratio: smallest and largest ratio of width to height.
         flip_rate, jitter_rate, grey_rate: probabilities.
         brightness, contrast, saturation: factors lie within 1 - x and 1 + x.
-        hue: shift of at most this share of the colour circle, in [0, 0.5].
+        hue: shift of at most this fraction of the colour circle, in [0, 0.5].
         blur: probability of a Gaussian blur. Its kernel spans a tenth of the image, 9 of 96 pixels as in the
             code of Tian et al. 2021.
-        blur_sigma: least and largest standard deviation of the kernel in pixels.
+        blur_sigma: smallest and largest standard deviation of the kernel in pixels.
         mean, std: per channel, in [0, 1]. None: those of the `SiameseModel` that it is given to; CIFAR-10's
             where this is called on its own.
 
@@ -96,7 +96,7 @@ class Augmentation:
             check_moments(self.mean, self.std)
 
     def __call__(self, images: Any, seed: Any, shard: Any = 0, shards: int = 1) -> tuple[Any, Any]:
-        """Two views of each image.
+        """Makes two views of each image.
 
         Args:
             images: uint8 [B, H, W, 3], square.
@@ -120,7 +120,7 @@ class Augmentation:
         return _compiled(self, shards)(images, seed, ops.convert_to_tensor(shard, "int32"))
 
     def normalised_by(self, mean: Sequence[float], std: Sequence[float]) -> "Augmentation":
-        """This augmentation with these `mean` and `std` where it has none."""
+        """Returns this augmentation with these `mean` and `std` where it has none."""
         return dataclasses.replace(self, mean=self.mean or tuple(mean), std=self.std or tuple(std))
 
     def get_config(self) -> dict[str, Any]:
@@ -133,7 +133,7 @@ class Augmentation:
         return cls(**config)
 
     def parameters(self, numbers: Any, size: int) -> dict[str, Any]:
-        """The random parameters of each image from uniform numbers.
+        """Computes the random parameters of each image from uniform numbers.
 
         Args:
             numbers: float32 [B, 33] in [0, 1), or [B, 35] with a blur.

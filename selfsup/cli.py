@@ -38,6 +38,7 @@ class CommandLine:
         fields: names of the fields of `Config` that are flags. If `method` is among them, so are the rule
             options that are not fields.
         positional: whether the command also takes arguments that are not flags.
+        required: names in `own` whose flags must be given.
 
     Example:
         >>> CommandLine("", {"out": (Option("a file"), "x.npz")}).parse(["command", "--epochs=3"])
@@ -50,8 +51,9 @@ class CommandLine:
         own: dict[str, tuple[Option, Any]],
         fields: Iterable[str] = FIELDS,
         positional: bool = False,
+        required: Sequence[str] = (),
     ) -> None:
-        self.about, self.positional = about, positional
+        self.about, self.positional, self.required = about, positional, required
         self.own = own
         self.fields = {name: OPTIONS[name] for name in fields}
         self.rule_options = _rule_options() if "method" in self.fields else {}
@@ -70,11 +72,13 @@ class CommandLine:
             arguments that are not flags are among the former, as `arguments`.
 
         Raises:
-            InputError: a flag is unknown, a value is invalid, or an argument is not a flag but must be.
+            InputError: a flag is unknown or missing, a value is invalid, or an argument should be a flag.
         """
         try:
             stray = self.flags(list(argv))[1:]
-        except flags.Error as error:
+        except flags.IllegalFlagValueError as error:
+            raise InputError(self._illegal(str(error))) from None
+        except (flags.Error, ValueError) as error:  # the latter for --noema=VALUE
             raise InputError(" ".join(str(error).split())) from None
         if stray and not self.positional:
             raise InputError(f"unexpected argument {stray[0]!r}; flags are written --name=value")
@@ -82,6 +86,8 @@ class CommandLine:
         for name, (option, _) in self.own.items():
             if values[name] is not None:
                 option.check(name, values[name])
+            if name in self.required and not values[name]:
+                raise InputError(f"--{name} is missing: {option.help}")
         fields, options = (
             {name: self.flags[name].value for name in names if self.flags[name].present}
             for names in (self.fields, self.rule_options)
@@ -90,9 +96,16 @@ class CommandLine:
             values["arguments"] = stray
         return values, {**fields, "rule_options": options} if options else fields
 
+    def _illegal(self, text: str) -> str:
+        """Returns what a flag accepts, from absl's "flag --NAME=VALUE: REASON"."""
+        name, _, rest = text.removeprefix("flag --").partition("=")
+        option = self.own[name][0] if name in self.own else {**self.fields, **self.rule_options}[name]
+        return f"{name} must be {option.expected()}, not {rest.partition(': ')[0]!r}"
+
     def help(self, program: str) -> str:
         """Returns the text of `--help` for a program name: all flags in groups, with their defaults."""
-        groups: dict[str, dict[str, Option]] = {"Run": {n: o for n, (o, _) in self.own.items()}}
+        own = {name: option for name, (option, _) in self.own.items()}
+        groups: dict[str, dict[str, Option]] = {"Run" if self.fields else "Flags": own}
         for name, option in {**self.fields, **self.rule_options}.items():
             groups.setdefault(option.group, {})[name] = option
         typed = f"python {program}" if program.endswith(".py") else program

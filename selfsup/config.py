@@ -47,8 +47,8 @@ _METHOD, _SGD, _RUN, _DATA, _VIEWS = "Method", "Optimisation", "Network and run"
 class Config:
     """All settings that determine the result of a run. The defaults are the paper's.
 
-    A field holds the value that was given, where None means the method's default; `resolved` has the values
-    that are used. Two configs are equal if they resolve to the same run.
+    A field holds what was given, and None means the method's default; `resolved` has the values in use.
+    `selfsup run --help` explains each field. Two configs are equal if they resolve to the same run.
 
     Raises:
         InputError: a field has the wrong type, is out of range, or does not apply to the method.
@@ -92,12 +92,12 @@ class Config:
         _METHOD, "directcopy: the norm that F is divided by", shown="fro", choices=("fro", "spectral")
     )
     loss: str = _setting(
-        _METHOD, "loss function; isoloss: all modes learn at the same rate (direct rules)", "cosine",
+        _METHOD, "loss; isoloss: all directions of F learn at the same rate (direct rules)", "cosine",
         choices=tuple(LOSSES),
     )  # fmt: skip
     projector_layers: int = _setting(_METHOD, "layers; if 3, the first block is probed too", 2, low=2, high=3)
     bn_groups: int = _setting(
-        _METHOD, "groups of a batch with separate statistics: 1, or one per device (TensorFlow)", 1, low=1
+        _METHOD, "groups of a batch with separate batch norm: 1, or one per device (TensorFlow)", 1, low=1
     )
     learning_rate: float = _setting(_SGD, "learning rate of SGD", 0.03, low=0, open_low=True)
     schedule: str = _setting(
@@ -147,7 +147,7 @@ class Config:
         _DATA, "where the training images lie (auto: on the device if they take up to 4 GiB)", "auto",
         choices=("auto", "device", "host"),
     )  # fmt: skip
-    crop_min: float = _setting(_VIEWS, "least area of a crop", 0.08, low=0, high=1, open_low=True)
+    crop_min: float = _setting(_VIEWS, "minimum relative area of a crop", 0.08, low=0, high=1, open_low=True)
     flip_rate: float = _setting(_VIEWS, "probability of a horizontal flip", 0.5, low=0, high=1)
     jitter_rate: float = _setting(_VIEWS, "probability of colour jitter", 0.8, low=0, high=1)
     brightness: float = _setting(
@@ -168,7 +168,7 @@ class Config:
     def __post_init__(self) -> None:
         for name, option in OPTIONS.items():
             value = getattr(self, name)
-            if value is not None or _DEFAULTS[name] is not None:
+            if value is not None or getattr(Config, name) is not None:
                 object.__setattr__(self, name, option.check(name, value))
         if self.method not in METHODS:
             raise InputError(f"method must be one of {', '.join(METHODS)}, not {self.method!r}")
@@ -256,4 +256,3 @@ def _options() -> dict[str, Option]:
 
 OPTIONS: dict[str, Option] = _options()
 """Help text, type and accepted values of each field of `Config`."""
-_DEFAULTS = {f.name: f.default for f in dataclasses.fields(Config)}

@@ -189,11 +189,11 @@ class SiameseModel(SavedModel):
 
         The online probe learns from the labels `y`, int [B]. The losses of the backbone's layers are added.
 
-        Raises:
-            InputError: there are no labels for the online probe, or there are weights of samples.
-
         If several devices share the batch, F and the metrics are those of the whole batch. The loss is
         divided by the number of devices because their gradients are summed.
+
+        Raises:
+            InputError: there are no labels for the online probe, or a sample_weight or class_weight is given.
         """
         if sample_weight is not None:
             raise InputError("neither sample_weight nor class_weight is supported; leave them out")

@@ -30,8 +30,8 @@ class Group:
 class CoupledSGD(keras.optimizers.SGD):
     """Momentum SGD as PyTorch has it: g + weight_decay * w goes into the momentum.
 
-    Keras' own `weight_decay` is decoupled (Loshchilov and Hutter 2019) and does not do what the papers
-    do. Kernels and the gamma and beta of batch norms decay, biases do not (the paper's published code).
+    Keras' own `weight_decay` is decoupled (Loshchilov and Hutter 2019), which is not what the papers use.
+    Kernels and the gamma and beta of batch norms decay, biases do not (the paper's published code).
 
     At a constant rate the steps are PyTorch's. When the rate changes they differ: Keras keeps the rate inside
     the velocity, v <- momentum * v - rate * g and w <- w + v, so that a new rate applies to new gradients
@@ -42,10 +42,15 @@ class CoupledSGD(keras.optimizers.SGD):
         learning_rate: of the weights outside all groups: a number above 0, or a schedule of Keras.
         momentum: in [0, 1).
         l2: coupled penalty of the weights outside all groups.
-        groups: by first part of the weights' paths.
+        groups: a `Group` by the name with which the paths of its weights start.
 
     Raises:
         InputError: when it is built, a group has no weights.
+
+    Example:
+        >>> optimizer = CoupledSGD(0.03, l2=4e-4, groups={"predictor": Group(10.0, 0.0)})
+        >>> round(float(optimizer.learning_rate), 4)
+        0.03
     """
 
     def __init__(

@@ -63,7 +63,10 @@ def view_alignment(z: np.ndarray) -> float:
     Wang and Isola 2020 (arXiv:2005.10242, section 4.1) call it the alignment loss.
 
     Args:
-        z: embeddings of Q views of N images, float [N, Q, D]; all pairs of views count.
+        z: embeddings of Q views of N images, float [N, Q, D], with Q at least 2; all pairs of views count.
+
+    Returns:
+        A number in [0, 4].
 
     Example:
         >>> view_alignment(np.array([[[2.0, 0.0], [0.0, 3.0]]]))
@@ -82,7 +85,10 @@ def uniformity(z: np.ndarray, t: float = 2.0) -> float:
 
     Args:
         z: embeddings, float [N, D], N at least 2.
-        t: width of the kernel.
+        t: inverse width of the kernel, above 0.
+
+    Returns:
+        A number in [-4 t, 0].
 
     Example:
         >>> round(uniformity(np.array([[1.0, 0.0], [-2.0, 0.0]])), 6)

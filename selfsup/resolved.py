@@ -60,20 +60,17 @@ def resolve(config: "Config") -> Resolved:
     method = METHODS[config.method]
     ema = method.ema if config.ema is None else config.ema
     large = config.image_size >= LARGE
-    fields = {name: getattr(config, name) if name in RULE_FIELDS else None for name in method.rule_options}
+    fields = {name: value for name in RULE_FIELDS if (value := getattr(config, name)) is not None}
+    options = {**method.rule_options, **fields, **config.rule_options}
     predictor_rate = config.predictor_learning_rate or config.learning_rate
     fixed_length = "cosine" in (config.schedule, config.tau_schedule)
-    options = {
-        name: config.rule_options.get(name, default if fields[name] is None else fields[name])
-        for name, default in method.rule_options.items()
-    }
     return Resolved(
         method="simsiam" if config.method == "byol" and not ema else config.method,
         ema=ema,
         tau=(DEFAULT_TAU if config.tau is None else config.tau) if ema else 0.0,
         rho=method.rho if config.rho is None else config.rho,
         freq=(config.freq or 1) if method.rule else 0,
-        rule_options=options,
+        rule_options={name: options[name] for name in method.rule_options},
         predictor_learning_rate=predictor_rate,
         predictor_weight_decay=(
             config.weight_decay if config.predictor_weight_decay is None else config.predictor_weight_decay

@@ -49,10 +49,10 @@ def test_tables_stand_beside_the_published_values(paper):
     table1 = section(text, "Table 1")
     row = "| byol_symmetric | 85.7 | 85.55 ± 0.07 (n = 2) | -0.15 | 85.55 ± 0.07 | 8.00 ± 0.00 | 0 of 2 |"
     assert row in table1
-    assert "| simsiam_symmetric | 20.3 | not run | - | - | - | - |" in table1
+    assert "| simsiam_symmetric | 20.3 | no result | - | - | - | - |" in table1
     table2 = section(text, "Table 2")
     assert "| directpred_deep_reused | 80.7 | 80.05 ± 0.07 (n = 2) |" in table2
-    assert "| sgd_deep | 82.3 | not run |" in table2
+    assert "| sgd_deep | 82.3 | no result |" in table2
     assert "published code tests for a name" in table2
     figure5 = section(text, "Figure 5")
     assert r"| directcopy | 84.6 | failed: out of \| memory |" in figure5

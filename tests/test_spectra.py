@@ -34,7 +34,7 @@ def test_the_published_summaries_are_those_of_the_recordings(name):
             for key in ("F_eigenval", "symmetry", "allignment")
         )
     of_f = np.clip(of_f, 0, None)
-    assert found.epoch.tolist() == [*range(1, 97, 5), 100]
+    assert found.epoch.tolist() == [*range(1, 102, 5)]
     np.testing.assert_allclose(found.effective_rank, np.exp(stats.entropy(of_f, axis=1)), rtol=5e-4)
     np.testing.assert_allclose(found.largest, of_f[:, -1], rtol=5e-4)
     np.testing.assert_allclose(found.asymmetry, asymmetry[1:], rtol=5e-4, atol=1e-6)

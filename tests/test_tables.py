@@ -34,7 +34,7 @@ def test_one_run_has_no_deviation():
 
 
 def test_a_missing_cell():
-    assert list(row("byol").values()) == ["byol", "84.2", "not run", "-", "-", "-", "-"]
+    assert list(row("byol").values()) == ["byol", "84.2", "no result", "-", "-", "-", "-"]
 
 
 def test_failed_and_diverged_runs_are_named_beside_the_others():

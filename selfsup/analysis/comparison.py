@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from selfsup.analysis.plots import PALETTE
 from selfsup.config import ADDED
 from selfsup.data.images import printable
 from selfsup.records.recordings import Eigenspaces, read_eigenspaces, read_log
@@ -106,19 +107,18 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
-def write_comparison(path: Path, runs: Sequence[Run], palette: Sequence[str]) -> None:
+def write_comparison(path: Path, runs: Sequence[Run]) -> None:
     """Writes a self-contained HTML page; it opens from disk without a network.
 
     Args:
         path: the file.
         runs: at least two runs.
-        palette: colours of the runs, repeated if there are more runs.
 
     Raises:
         OSError: the file cannot be written.
     """
     data = {
-        "palette": list(palette),
+        "palette": PALETTE,
         "outcomes": outcomes(runs),
         "differing": differing(runs),
         "runs": [

@@ -171,6 +171,9 @@ def load_encoder(path: str | Path) -> Encoder:
         path: the run's folder, or an encoder file. Files of older versions hold the backbone alone; they need
             the `result.json` of their run next to them.
 
+    Returns:
+        The encoder: call it with images of any size, [N, H, W, 3] in [0, 255], for features [N, D].
+
     Raises:
         InputError: there is no encoder, the run diverged, or the file is damaged.
     """

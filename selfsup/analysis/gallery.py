@@ -37,7 +37,16 @@ def feature_maps(maps: Mapping[str, np.ndarray], labels: np.ndarray, names: Sequ
 
 
 def image_rows(rows: np.ndarray, title: str = "") -> Figure:
-    """Draws images, uint8 [R, C, H, W, 3], in R rows. The first column (such as queries) is set apart."""
+    """Draws images in rows. The first column, such as queries, is set apart.
+
+    Args:
+        rows: images, uint8 [R, C, H, W, 3], for R rows and C columns.
+        title: title of the figure.
+
+    Example:
+        >>> len(image_rows(np.zeros((2, 3, 8, 8, 3), np.uint8)).axes)  # one empty column sets queries apart
+        8
+    """
     count, columns = rows.shape[:2]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(0.8 * columns + 0.4, 0.8 * count + 0.4), layout="constrained")

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ OWN = {
     "run": (Option("folder of a run, or an encoder.keras", str), None),
     "images": (Option("folder of image files, or an .npz or .npy of images", str), None),
     "out": (Option("the .npz or .csv file to write", str), "features.npz"),
-    "neighbours": (Option("also write the K nearest neighbours of each image", int, "none", low=1), None),
+    "neighbours": (Option("also write the N nearest neighbours of each image", int, "none", low=1), None),
     "page": (Option("also write an .html page with a map and neighbours", str, "none"), None),
     "skip_broken": (Option("leave out image files that cannot be decoded", bool), False),
 }
@@ -41,9 +41,6 @@ OWN = {
 
 def execute(values: dict[str, Any], _: dict[str, Any]) -> int:
     """Executes the command with its own flags; returns the exit status."""
-    for name in ("run", "images"):
-        if not values[name]:
-            raise InputError(f"--{name} is missing: {OWN[name][0].help}")
     out = output_file("out", values["out"], SUFFIXES, values["images"])
     page = None if values["page"] is None else output_file("page", values["page"], (".html", ".htm"))
     if not user_path("images", values["images"]).exists():
@@ -95,7 +92,7 @@ def embed(values: dict[str, Any], out: Path, page: Path | None) -> int:
 
         title = f"Features of {images} by {printable(values['run'])}"
         with writing("page", page):
-            write_page(page, result, source, title, _percent(status))
+            write_page(page, result, source, title, lambda share: status.show(f"page {share:.0%}"))
         status.finish(f"{page}: map and neighbours; open it in a browser")
     return 0
 
@@ -109,10 +106,6 @@ def _describe(result: "Embedding") -> str:
     return ", ".join(arrays)
 
 
-def _percent(status: StatusLine) -> Callable[[float], None]:
-    return lambda share: status.show(f"page {share:.0%}")
-
-
 def main(argv: Sequence[str]) -> int:
     """Runs the command line `argv`, program name first, and returns its exit status."""
-    return cli.main(cli.CommandLine(ABOUT, OWN, fields=()), execute, argv)
+    return cli.main(cli.CommandLine(ABOUT, OWN, fields=(), required=("run", "images")), execute, argv)

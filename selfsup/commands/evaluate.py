@@ -30,14 +30,14 @@ Evaluates the encoder of a finished run on some or all of the labels: by linear 
 
 OWN = {
     "run": (Option("folder of a finished run", str), None),
-    "only": (Option("which of linear, knn, finetune", str), "linear,knn,finetune"),
-    "labels": (Option("shares of the training labels, above 0 and up to 1", str), "0.01,0.1,1"),
-    "seeds": (Option("repetitions, each with other labels", int, low=1), 3),
-    "probe": (Option("settings of the linear probe, which of paper, tian", str), "paper"),
+    "only": (Option("evaluations, separated by commas", str), "linear,knn,finetune"),
+    "labels": (Option("fractions of the training labels, separated by commas", str), "0.01,0.1,1"),
+    "seeds": (Option("repetitions, each with another choice of labelled images", int, low=1), 3),
+    "probe": (Option("settings of the linear probe: paper, tian, or paper,tian", str), "paper"),
     "k": (Option("neighbours of the k-NN", int, low=1), 200),
     "temperature": (Option("temperature of the k-NN", float, low=0, open_low=True), 0.1),
     "epochs": (Option("epochs of fine-tuning", int, low=1), 30),
-    "least_steps": (Option("least number of fine-tuning steps; few labels get more epochs", int, low=1), 500),
+    "least_steps": (Option("minimum steps of fine-tuning; few labels get more epochs", int, low=1), 500),
     "learning_rate": (Option("first learning rate of fine-tuning", float, low=0, open_low=True), 0.025),
     "from_scratch": (Option("also train the network on the labels from random weights", bool), False),
     "from_untrained": (Option("also evaluate a random network by linear probe and k-NN", bool), False),
@@ -158,14 +158,12 @@ def _cell(summary: Summary) -> str:
     return f"{summary.mean:.2f}" + ("" if summary.std is None else f" \N{PLUS-MINUS SIGN} {summary.std:.2f}")
 
 
-def _finished(run: str | None) -> Result:
+def _finished(run: str) -> Result:
     """Returns the result of the run in a folder.
 
     Raises:
         InputError: there is no finished run, or it diverged.
     """
-    if not run:
-        raise InputError(f"--run is missing: {OWN['run'][0].help}")
     result = read_result(user_path("run", run))
     if result is None:
         raise InputError(f"{run} holds no finished run; finish it with selfsup run, or check --run")
@@ -200,4 +198,4 @@ def _shares(text: str) -> tuple[float, ...]:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line `argv`, program name first, and returns its exit status."""
-    return cli.main(cli.CommandLine(ABOUT, OWN, fields=()), execute, argv)
+    return cli.main(cli.CommandLine(ABOUT, OWN, fields=(), required=("run",)), execute, argv)

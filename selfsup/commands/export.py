@@ -49,8 +49,6 @@ OWN = {
 
 def execute(values: dict[str, Any], _: dict[str, Any]) -> int:
     """Executes the command with its own flags; returns the exit status."""
-    if not values["run"]:
-        raise InputError(f"--run is missing: {OWN['run'][0].help}")
     run, name = user_path("run", values["run"]), values["format"]
     if not run.exists():
         raise InputError(f"there is no folder {run}; check --run")
@@ -147,4 +145,4 @@ def _config(run: Path) -> Config:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line `argv`, program name first, and returns its exit status."""
-    return cli.main(cli.CommandLine(ABOUT, OWN, fields=()), execute, argv)
+    return cli.main(cli.CommandLine(ABOUT, OWN, fields=(), required=("run",)), execute, argv)

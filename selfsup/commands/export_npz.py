@@ -9,7 +9,6 @@ from selfsup import cli
 from selfsup.config import OPTIONS
 from selfsup.data.arrays import ALL_KEYS
 from selfsup.data.load import load_dataset
-from selfsup.utils.errors import InputError
 from selfsup.utils.files import replacing
 from selfsup.utils.options import Option
 from selfsup.utils.outputs import output_file, writing
@@ -26,14 +25,12 @@ OWN = {
     "data_dir": (OPTIONS["data_dir"], None),
     "image_size": (OPTIONS["image_size"], 32),
     "skip_broken": (OPTIONS["skip_broken"], False),
-    "out": (Option("the file to write", str), None),
+    "out": (Option("the file to write, such as cifar10.npz", str), None),
 }
 
 
 def execute(values: dict[str, Any], _: dict[str, Any]) -> int:
     """Executes the command with its own flags; returns the exit status."""
-    if values["out"] is None:
-        raise InputError("--out is missing: the file to write, such as cifar10.npz")
     out = output_file("out", values["out"], source=values["dataset"])
     data = load_dataset(
         values["dataset"],
@@ -51,4 +48,4 @@ def execute(values: dict[str, Any], _: dict[str, Any]) -> int:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line `argv`, program name first, and returns its exit status."""
-    return cli.main(cli.CommandLine(ABOUT, OWN, fields=()), execute, argv)
+    return cli.main(cli.CommandLine(ABOUT, OWN, fields=(), required=("out",)), execute, argv)

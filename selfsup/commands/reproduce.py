@@ -31,10 +31,13 @@ report.html. Finished runs are kept, so the same command resumes where it was st
 
   {program} --preset=quick                        half an hour on two cores
   {program} --preset=paper --seeds=3              the paper's setting, for a GPU
-  {program} --preset=paper --seeds=3 --shard=2/8  the second of eight shares"""
+  {program} --preset=paper --seeds=3 --shard=2/8  the second of eight shards"""
 
 OWN = {
-    "preset": (Option("scale of the runs", str, choices=tuple(PRESETS)), "paper"),
+    "preset": (
+        Option("scale of the runs; the defaults below are those of paper", str, choices=tuple(PRESETS)),
+        "paper",
+    ),
     "seeds": (Option("runs per experiment; claims are judged from 2", int, low=1), 1),
     "only": (
         Option(
@@ -46,7 +49,7 @@ OWN = {
     ),
     "out": (Option("folder of the runs and the report", str, "runs/reproduce/PRESET"), None),
     "jobs": (Option("runs in parallel, each on its share of the CPU cores or GPUs", int, low=1), 1),
-    "shard": (Option("I/N: train only the I-th of N shares of the runs", str), None),
+    "shard": (Option("I/N: train only the I-th of N shards of the runs", str), None),
     "dry_run": (Option("print the runs and the estimated time, and exit", bool), False),
     "beside": (
         Option(

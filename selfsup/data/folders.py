@@ -4,10 +4,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -86,16 +85,8 @@ def _lies_among(cache_dir: Path, root: Path) -> bool:
     return inside and not any(is_run(p) for p in cache_dir.parents if p != root and p.is_relative_to(root))
 
 
-class _Store(Protocol):
-    """Where decoded images go; see `cache.Writer`."""
-
-    def images(self, name: str, count: int, size: int) -> AbstractContextManager[Callable]: ...
-
-    def labels(self, name: str, values: np.ndarray) -> None: ...
-
-
 class _Memory:
-    """Keeps decoded images in memory.
+    """Keeps decoded images in memory; the same methods as `cache.Writer`.
 
     Attributes:
         arrays: images and labels by name.
@@ -122,7 +113,9 @@ class _Memory:
         self.arrays[name] = values
 
 
-def _decode(root: Path, layout: Layout, size: int, skip_broken: bool, store: _Store) -> list[str]:
+def _decode(
+    root: Path, layout: Layout, size: int, skip_broken: bool, store: cache.Writer | _Memory
+) -> list[str]:
     """Decodes all images in threads, in order, and returns notes of what was changed and left out."""
     broken: list[BrokenImage] = []
     sizes: set[tuple[int, int]] = set()

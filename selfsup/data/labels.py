@@ -114,7 +114,7 @@ def has_none(labels: np.ndarray) -> bool:
         >>> has_none(np.array([-1, 0, 1])), has_none(np.array([-1, 1]))
         (True, False)
     """
-    return labels.dtype.kind in "iu" and len(labels) > 2 and labels[0] == -1
+    return labels.dtype.kind in "iu" and len(labels) > 2 and int(labels[0]) == -1
 
 
 def hold_out(classes: np.ndarray, seed: int = 0) -> np.ndarray:

@@ -4,8 +4,8 @@ Folders with classes:
     train/CLASS/... and test/CLASS/... (or val, validation, valid). Without a test folder, or if the class
     folders lie in the folder itself, a tenth of each class is held out for testing.
 Folders without classes, in which all images are training images:
-    images in the folder itself or in train, alone, with a single class folder, or with class folders that hold
-    fewer images.
+    images in the folder itself or in train: alone, with a single class folder, or with class folders that
+    hold fewer images.
 """
 
 from collections import Counter

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Protocol
 
-from scipy.stats import t
+from scipy.special import stdtrit
 
 from selfsup.reproduction.registry import Published
 from selfsup.reproduction.tables import REUSED, Cell
@@ -19,19 +18,6 @@ CLOSE = 1.0
 """Difference in points within which two accuracies count as equal."""
 
 
-class Sample(Protocol):
-    """Accuracies in percent: their mean, sample standard deviation and number."""
-
-    @property
-    def mean(self) -> float: ...
-
-    @property
-    def std(self) -> float: ...
-
-    @property
-    def n(self) -> int: ...
-
-
 @dataclass(frozen=True)
 class Verdict:
     """HOLDS, FAILS or UNDECIDED, with the numbers that support it."""
@@ -40,7 +26,7 @@ class Verdict:
     evidence: str
 
 
-def welch_interval(a: Sample, b: Sample) -> tuple[float, float]:
+def welch_interval(a: Cell | Published, b: Cell | Published) -> tuple[float, float]:
     """Returns the 95 % interval of mean(a) - mean(b) for normal samples with unequal variances (Welch 1947).
 
     Raises:
@@ -59,7 +45,7 @@ def welch_interval(a: Sample, b: Sample) -> tuple[float, float]:
     if total == 0.0:
         return difference, difference
     freedom = total**2 / (variances[0] ** 2 / (a.n - 1) + variances[1] ** 2 / (b.n - 1))
-    half = t.ppf((1 + CONFIDENCE) / 2, freedom) * math.sqrt(total)
+    half = stdtrit(freedom, (1 + CONFIDENCE) / 2) * math.sqrt(total)
     return float(difference - half), float(difference + half)
 
 
@@ -148,7 +134,7 @@ class Claim:
 
 def _reason(cell: Cell) -> str:
     """Why a cell has no accuracy."""
-    return "failed" if cell.failures else "no labels" if cell.ranks else "not run"
+    return "failed" if cell.failures else "no labels" if cell.ranks else "no result"
 
 
 def _above(cell: str, other: str) -> Difference:

@@ -250,7 +250,8 @@ def make_config(preset: str = "paper", experiment: str | None = None, **override
     if experiment is None:
         return config
     fixed, found = Config(**settings).to_dict(), config.to_dict()
-    for name in dict.fromkeys((*_IDENTITY, *settings)):
+    names = dict.fromkeys((*_IDENTITY, *settings))
+    for name in sorted(names, key=lambda name: name not in overrides):  # what was given comes first
         if found[name] != fixed[name]:
-            raise InputError(f"{name} is fixed to {fixed[name]} by experiment {experiment}; drop one")
+            raise InputError(f"{name} is fixed to {fixed[name]} by experiment {experiment}; leave one out")
     return config

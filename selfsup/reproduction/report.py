@@ -29,7 +29,7 @@ EIGENSPACE_FIGURES: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
     "figure4": {"figure4": ("Figure 4: symmetric SimSiam, tuned", ("simsiam_symmetric_tuned",))},
     "figure5": {
         "direct_rules": (
-            "The one-layer predictors with EMA: set from F, and trained",
+            "The one-layer predictors with EMA",
             ("directpred", "directcopy", "sgd"),
         )
     },

@@ -148,7 +148,7 @@ def _spread(values: Sequence[float]) -> str:
 def _ours(cell: Cell) -> str:
     texts = [f"{_spread(cell.values)} (n = {cell.n})"] if cell.values else []
     texts += [f"failed: {literal(reason)}" for reason in dict.fromkeys(cell.failures)]
-    return "; ".join(texts) or ("no labels" if cell.ranks else "not run")
+    return "; ".join(texts) or ("no labels" if cell.ranks else "no result")
 
 
 def _collapsed(cell: Cell) -> str:

@@ -11,7 +11,6 @@ one and IsoLoss, which did not help there (Halvagal et al. 2023, arXiv:2212.0485
 and eps, with which accuracies vary little (Tian et al. 2021, Table 6).
 """
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -40,10 +39,6 @@ class Remedy:
     def flags(self) -> str:
         """The change as flags of the command line."""
         return " ".join(map(_flag, self.changes, self.changes.values()))
-
-    def apply(self, config: Config) -> Config:
-        """Returns the config with this change."""
-        return dataclasses.replace(config, experiment=None, **self.changes)
 
 
 def _flag(name: str, value: Any) -> str:

@@ -6,14 +6,14 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import keras
 import numpy as np
 
 from selfsup import collapse, eigenspace
 from selfsup.config import Config
-from selfsup.records.moments import is_due
+from selfsup.records.moments import Moments, is_due
 from selfsup.records.recordings import EVALUATED, LOG, LOG_FIELDS, TIMING, Eigenspaces
 from selfsup.records.workdir import TENSORBOARD
 from selfsup.training.advice import advice
@@ -21,6 +21,7 @@ from selfsup.training.state import is_final
 from selfsup.utils.errors import InputError
 from selfsup.utils.files import or_warning, replacing
 
+M = TypeVar("M", bound=Moments)
 TIMING_FIELDS = ("epoch", "seconds", "images_per_second")
 
 
@@ -124,8 +125,8 @@ class EpochLog(keras.callbacks.Callback):
                 csv.writer(file, lineterminator="\n").writerows(rows)
 
 
-class EigenspaceLog(keras.callbacks.Callback):
-    """Records eigenspaces in `eigenspace.npz`: untrained, after epoch 1 and every few after that, and last.
+class MomentsLog(keras.callbacks.Callback, Generic[M]):
+    """Records moments of a run in a file: untrained, after epoch 1 and every few after that, and last.
 
     Args:
         workdir: folder of the run.
@@ -136,31 +137,40 @@ class EigenspaceLog(keras.callbacks.Callback):
     def __init__(self, workdir: Path, every: int, epochs: int) -> None:
         super().__init__()
         self.workdir, self.every, self.epochs = workdir, every, epochs
-        self._recorded: Eigenspaces | None = None
+        self._recorded: M | None = None
 
     @property
-    def recorded(self) -> Eigenspaces:
+    def recorded(self) -> M:
         """The recordings so far, at least one after `on_train_begin`."""
         assert self._recorded is not None
         return self._recorded
 
     def on_train_begin(self, logs: Any = None) -> None:
         if self._recorded is None:
-            self._recorded = Eigenspaces.measure(0, self.model.predictor_weight())
+            self._recorded = self._measure(0)
         self._write()
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        if is_due(epoch + 1, self.every, self.epochs):
-            correlation = keras.ops.convert_to_numpy(self.model.correlation)
-            before = self.recorded[self.recorded.epoch <= epoch]  # without the first part of this epoch
-            self._recorded = before + Eigenspaces.measure(
-                epoch + 1, self.model.predictor_weight(), correlation
-            )
-            self._write()
 
     def state(self) -> dict[str, np.ndarray]:
         """Returns the recordings for a checkpoint."""
         return {**self.recorded.arrays(), "epochs": np.array(self.epochs)}
+
+    def _measure(self, moment: int) -> M:
+        """Measures a moment: 0 is the untrained network, which has no F."""
+        raise NotImplementedError
+
+    def _write(self) -> None:
+        with or_warning(f"the {self.recorded.KIND} to {self.workdir}"):
+            self.recorded.write(self.workdir)
+
+
+class EigenspaceLog(MomentsLog[Eigenspaces]):
+    """Records eigenspaces in `eigenspace.npz`."""
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if is_due(epoch + 1, self.every, self.epochs):
+            before = self.recorded[self.recorded.epoch <= epoch]  # without the first part of this epoch
+            self._recorded = before + self._measure(epoch + 1)
+            self._write()
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Restores what `state` returned, without a final recording that is not due with more epochs."""
@@ -169,9 +179,9 @@ class EigenspaceLog(keras.callbacks.Callback):
         dropped = is_final(state, last) and not is_due(last, self.every, self.epochs)
         self._recorded = recorded[:-1] if dropped else recorded
 
-    def _write(self) -> None:
-        with or_warning(f"the eigenspaces to {self.workdir}"):
-            self.recorded.write(self.workdir)
+    def _measure(self, epoch: int) -> Eigenspaces:
+        correlation = keras.ops.convert_to_numpy(self.model.correlation) if epoch else None
+        return Eigenspaces.measure(epoch, self.model.predictor_weight(), correlation)
 
 
 def import_writer() -> Any:

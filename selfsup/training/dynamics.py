@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -14,8 +13,8 @@ from selfsup.methods import METHODS
 from selfsup.model import SiameseModel
 from selfsup.records.dynamics import Dynamics
 from selfsup.records.moments import is_due
+from selfsup.training.callbacks import MomentsLog
 from selfsup.training.state import is_final
-from selfsup.utils.files import or_warning
 
 MARKS = (10, 30, 100, 200)
 """Steps after which a recording is made, as soon as hooks are called, besides those at the ends of epochs."""
@@ -23,7 +22,7 @@ BATCHES = 2
 """Batches for the expectations: a recording costs their forward passes."""
 
 
-class DynamicsLog(keras.callbacks.Callback):
+class DynamicsLog(MomentsLog[Dynamics]):
     """Records `dynamics.npz`: untrained, after a few steps, and when `EigenspaceLog` records.
 
     Args:
@@ -34,23 +33,10 @@ class DynamicsLog(keras.callbacks.Callback):
     """
 
     def __init__(self, workdir: Path, every: int, epochs: int, steps: int, batches: Sequence[Any]) -> None:
-        super().__init__()
-        self.workdir, self.every, self.epochs, self.steps = workdir, every, epochs, steps
-        self.batches = batches
-        self._recorded: Dynamics | None = None
+        super().__init__(workdir, every, epochs)
+        self.steps, self.batches = steps, batches
         self._forward: Callable[[Any], dict[str, np.ndarray]] | None = None
         self._epoch = self._step = 0
-
-    @property
-    def recorded(self) -> Dynamics:
-        """The recordings so far, at least one after `on_train_begin`."""
-        assert self._recorded is not None
-        return self._recorded
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        if self._recorded is None:
-            self._recorded = self._measure(0)
-        self._write()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._epoch = epoch
@@ -63,10 +49,6 @@ class DynamicsLog(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if is_due(epoch + 1, self.every, self.epochs):
             self._record(self._step)  # of an epoch that is cut short, too
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Returns the recordings for a checkpoint."""
-        return {**self.recorded.arrays(), "epochs": np.array(self.epochs)}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Restores what `state` returned, without a final recording that is not due with more epochs."""
@@ -89,10 +71,6 @@ class DynamicsLog(keras.callbacks.Callback):
         self._forward = self._forward or _forward(model)
         outputs = [self._forward(batch) for batch in self.batches]
         return Dynamics.measure(step, model.predictor_weight(), correlation, outputs, _layers(model))
-
-    def _write(self) -> None:
-        with or_warning(f"the dynamics to {self.workdir}"):
-            self.recorded.write(self.workdir)
 
 
 def _marked(before: int, step: int) -> bool:

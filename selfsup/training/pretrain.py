@@ -17,7 +17,6 @@ from selfsup.config import Config
 from selfsup.data.batches import ahead, batches, gather, labels_of
 from selfsup.data.dataset import Dataset
 from selfsup.model import SiameseModel
-from selfsup.networks.store import on_device
 from selfsup.records import checkpoints
 from selfsup.training.callbacks import EigenspaceLog, EpochLog, TensorBoardLog
 from selfsup.training.components import Components
@@ -64,9 +63,6 @@ class Pretrained:
     """The result of pre-training.
 
     Attributes:
-        model: the trained siamese network.
-        probed: see `Setup`.
-        untrained: the weights of its backbone before the first step.
         collapsed: whether the run collapsed by the rule of `selfsup.collapse`.
         diverged: whether the loss or a variable stopped being finite.
         monitor: the last row of the log, by the names in `LOG_FIELDS`.
@@ -74,9 +70,6 @@ class Pretrained:
             other.
     """
 
-    model: SiameseModel
-    probed: keras.Model
-    untrained: list[np.ndarray]
     collapsed: bool
     diverged: bool
     monitor: dict[str, float]
@@ -110,7 +103,7 @@ def set_up(
     log = EpochLog(context.workdir, config, early.due)
     eigenspaces = EigenspaceLog(context.workdir, config.record_every, config.epochs)
     progress = Progress(config.epochs, steps, config.batch_size)
-    fixed = _fixed_batches(config, data) if context.devices.size == 1 else []
+    fixed = _fixed_batches(model, data) if context.devices.size == 1 else []
     dynamics = DynamicsLog(context.workdir, config.record_every, config.epochs, steps, fixed)
     stateful: dict[str, Any] = {"log": log, "eigenspaces": eigenspaces, "dynamics": dynamics}
     stateful |= {"progress": progress, "clock": context.clock}
@@ -172,12 +165,11 @@ def _longest_execution(steps: int, limit: int) -> int:
     return max(d for d in range(1, limit + 1) if steps % d == 0)
 
 
-def _fixed_batches(config: Config, data: Dataset) -> list[np.ndarray]:
+def _fixed_batches(model: SiameseModel, data: Dataset) -> list[np.ndarray]:
     """Returns fixed batches for the recordings: indices, or images if these are not on the device."""
-    order = batches(data.training_images, config.batch_size, config.seed)
+    order = batches(data.training_images, model.config.batch_size, model.config.seed)
     chosen = [indices for (indices,) in islice(order, BATCHES)]
-    stored = on_device(config.images_on, data.training_images, data.image_size)
-    return chosen if stored else [gather(data, indices) for indices in chosen]
+    return chosen if model.store is not None else [gather(data, indices) for indices in chosen]
 
 
 def pretrain(config: Config, setup: Setup, data: Dataset, context: Context) -> Pretrained:
@@ -229,9 +221,6 @@ def pretrain(config: Config, setup: Setup, data: Dataset, context: Context) -> P
         callbacks.end()
     context.clock.move(setup.progress.pace.compile_seconds, "steps", "compile")
     return Pretrained(
-        model,
-        setup.probed,
-        setup.untrained,
         setup.log.collapsed,
         setup.checkpointer.diverged,
         setup.log.row,

@@ -67,9 +67,10 @@ def run(
 ) -> Result:
     """Pre-trains a siamese network, probes it and records the result.
 
-    An interrupted run resumes from its last checkpoint; of a finished run, only the result is read. If its
-    checkpoint was kept, more epochs continue it, bit-identical to a run that was longer from the start; if
-    only `probe_epochs` or `probe_untrained` differ, only the evaluation is repeated.
+    An interrupted run resumes from its last checkpoint. A finished run is not repeated: its result is read.
+    With more epochs it continues, and its results are bit-identical to those of a run that had them from the
+    start; if only `probe_epochs` or `probe_untrained` differ, only the evaluation is repeated. Both need the
+    last checkpoint of the run.
 
     The run writes config.json, log.csv, timing.csv, eigenspace.npz, dynamics.npz, encoder.keras, figures and,
     last, result.json to `workdir`. The folder also holds checkpoints; after training, only the last one, if
@@ -93,10 +94,9 @@ def run(
             weights to start from.
         callbacks: Keras callbacks, called after the records are written and before a checkpoint. The state of
             a callback with `state() -> dict of arrays` and `restore(state)` is saved in the checkpoints.
-        keep_checkpoint: whether to keep the last checkpoint of the finished run, if it has at most
-            `KEPT_BYTES`.
+        keep_checkpoint: whether to keep the last checkpoint of the finished run, if it has at most 500 MB.
         stop_on_collapse: whether the run ends at the first epoch after which it has collapsed, without an
-            evaluation and a result. A run that had collapsed by its last checkpoint ends before it trains.
+            evaluation or a result. A run that had collapsed by its last checkpoint ends before it trains.
 
     Returns:
         The result, as stored in `result.json`.
@@ -106,6 +106,12 @@ def run(
             not installed (before training); or the disk is full (after training).
         Interrupted: SIGINT, SIGTERM or SIGHUP stopped the run; its state is saved.
         Collapsed: the run has collapsed, and `stop_on_collapse` is true; its state is saved.
+
+    Example:
+        >>> config = Config(method="byol", dataset="shapes", width=16, epochs=3)
+        >>> result = run(config, "runs/byol")  # doctest: +SKIP
+        >>> result.accuracy  # in percent  # doctest: +SKIP
+        {'linear': ..., 'knn': ...}
     """
     if data is not None:
         config = dataclasses.replace(config, dataset=data.name, image_size=data.image_size)
@@ -135,7 +141,6 @@ def run(
                 shutil.rmtree(workdir / IMAGES, ignore_errors=True)
                 print(f"already finished in {workdir}; nothing to do")
                 return finished
-            machines.together(lambda: _check_continuable(workdir, finished, machines))
         options = RunOptions(tensorboard, checkpoint_minutes, overwrite, callbacks, stop_on_collapse)
         try:
             prepared = _prepare(config, loaded, components, context, options)
@@ -145,8 +150,8 @@ def run(
                 with or_warning("the figures"), suppress(InputError):  # records that were not written
                     draw(config.title, workdir)  # they show when the directions were lost
             raise
-        weights = digest(trained.model)
-        accuracy = evaluate(config, prepared.data, trained, context.clock)
+        weights = digest(prepared.setup.model)
+        accuracy = evaluate(prepared, trained.diverged)
         return _record(prepared, trained, accuracy, weights, KEPT_BYTES if keep_checkpoint else 0)
 
 
@@ -156,7 +161,8 @@ def _finished(
     """Returns the result of the finished run in a folder, or None.
 
     Raises:
-        InputError: the run had another config, seed, data, components, backend or precision.
+        InputError: the run had another config, seed, data, components, backend or precision, or it lacks an
+            evaluation and the checkpoint from which to make it.
     """
     finished = read_result(workdir)
     if finished is None:
@@ -168,16 +174,12 @@ def _finished(
     wanted = identity_of(config, data, components)
     del wanted["config"], wanted["seed"]
     checkpoints.check_same(workdir, found, wanted)
-    return finished
-
-
-def _check_continuable(workdir: Path, finished: Result | None, machines: Machines) -> None:
-    """Raises an `InputError` if a finished run has no checkpoint from which it can be evaluated again."""
-    if finished is not None and machines.index == 0 and not checkpoints.found(workdir):
+    if machines.index == 0 and not is_complete(finished, config) and not checkpoints.found(workdir):
         raise InputError(
             f"workdir {workdir} holds a finished run without a checkpoint, which another evaluation needs; "
             "choose another --workdir, or start again with --overwrite"
         )
+    return finished
 
 
 def _prepare(
@@ -215,7 +217,7 @@ def _record(
     with context.clock.phase("records"), _or_advice(workdir):
         if not trained.diverged:
             data, path = prepared.data, workdir / ENCODER
-            export_encoder(trained.model.backbone, path, data.mean, data.std, data.image_size)
+            export_encoder(prepared.setup.model.backbone, path, data.mean, data.std, data.image_size)
         if context.machines.index == 0:
             draw(config.title, workdir)
     result = Result(

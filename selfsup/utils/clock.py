@@ -53,19 +53,14 @@ class Clock:
         `total` is the time since the clock was created, including restored time; `other` is the rest of it
         outside of all phases.
         """
-        seconds = self._so_far()
-        total = self._before + time.perf_counter() - self._began
-        seconds |= {"other": total - sum(seconds.values()), "total": total}
-        return {name: round(value, 3) for name, value in seconds.items()}
-
-    def _so_far(self) -> dict[str, float]:
-        """Returns the seconds of all phases, with open phases up to now."""
         seconds, now, inner = dict(self.seconds), time.perf_counter(), 0.0
         for phase in reversed(self._open):
             whole = now - phase.began
             _add(seconds, phase.name, whole - phase.inner - inner)
             inner = whole
-        return seconds
+        total = self._before + now - self._began
+        seconds |= {"other": total - sum(seconds.values()), "total": total}
+        return {name: round(value, 3) for name, value in seconds.items()}
 
     def state(self) -> dict[str, np.ndarray]:
         """Returns the phases and `total` as float64 scalars, for a checkpoint."""

@@ -45,20 +45,19 @@ class StatusLine:
         self._shown = len(text)
 
 
-def fit_pieces(pieces: Sequence[tuple[int, str]], room: int, gap: str = "  ") -> str:
+def fit_pieces(pieces: Sequence[tuple[int, str]], room: int) -> str:
     """Joins pieces of text, leaving out the least important ones until the rest fits.
 
     Args:
         pieces: pairs of importance (larger is more important) and text, in the order of the line. Empty
             texts are skipped.
         room: maximum number of characters. The most important piece is always kept.
-        gap: separator between two pieces.
 
     Example:
         >>> fit_pieces([(3, "epoch 1/3"), (1, "[====    ]"), (2, "loss -1.5")], room=20)
         'epoch 1/3  loss -1.5'
     """
     kept = [piece for piece in pieces if piece[1]]
-    while len(kept) > 1 and len(gap.join(text for _, text in kept)) > room:
+    while len(kept) > 1 and len("  ".join(text for _, text in kept)) > room:
         kept.remove(min(kept))
-    return gap.join(text for _, text in kept)
+    return "  ".join(text for _, text in kept)

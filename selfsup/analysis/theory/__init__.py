@@ -1,6 +1,6 @@
 """The theory of siamese learning without negatives in linear networks (Tian et al. 2021, arXiv:2102.06810).
 
-The equations of the paper as functions of NumPy, and their solutions by SciPy:
+Their equations as NumPy functions, and solutions by SciPy:
   - `Constants`: the constants of the equations, from the settings of a run;
   - `modes`: each eigenvector of F on its own, with fixed points, collapse threshold and basin;
   - `matrices`: W_p and F as matrices, and the weights of the whole network;

@@ -20,7 +20,7 @@ class Constants:
 
     Attributes:
         eta: weight decay of the projector W.
-        eta_p: weight decay of the predictor W_p in the same time; None for eta, as in the paper. It includes
+        eta_p: weight decay of the predictor W_p in the same time; None for eta, as in Lemma 1. It includes
             alpha_p, because the optimizer multiplies the penalty by the predictor's rate, too.
         alpha_p: learning rate of W_p relative to that of W.
         beta: rate at which the target follows the online network; infinite if they are equal, without EMA.

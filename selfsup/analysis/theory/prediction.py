@@ -73,7 +73,7 @@ def predict(
         recorded: recordings of a run, the first of which is the start: `recorded[k:]` starts later. In the
             first steps, momentum and the target's gain are not those of the equations.
         constants: see `Constants.from_config`.
-        loss: "cosine", or "euclidean" as in the paper.
+        loss: "cosine", or "euclidean" as in Tian et al. 2021.
         restart: whether each recording is predicted from the one before it, with its p, s, sigma^2 and tau,
             rather than all from the first one. Errors then do not accumulate, and sigma^2 is up to date.
 
