@@ -3,6 +3,8 @@ import pytest
 from conftest import fake_recording
 from matplotlib.colors import to_hex
 from matplotlib.container import BarContainer
+from matplotlib.figure import Figure
+from PIL import Image
 
 from selfsup.analysis import plots
 from selfsup.records.recordings import Eigenspaces
@@ -239,3 +241,16 @@ def test_the_same_figure_gives_the_same_bytes(tmp_path):
     for suffix in ("png", "svg"):
         assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
     assert b"<svg" in (tmp_path / "a.svg").read_bytes()
+
+
+def test_files_of_lines_are_small_and_images_keep_their_colours(tmp_path):
+    lines, image = plots.eigenspaces({"x": fake_recording()}), Figure()
+    rainbow = np.random.default_rng(0).random((32, 32, 3))
+    image.add_subplot().imshow(rainbow)
+    for figure, mode in ((lines, "P"), (image, "RGBA")):
+        plots.save(figure, tmp_path / "x")
+        figure.savefig(tmp_path / "full.png")
+        with Image.open(tmp_path / "x.png") as saved, Image.open(tmp_path / "full.png") as full:
+            assert saved.mode == mode
+            difference = np.abs(np.subtract(saved.convert("RGB"), full.convert("RGB"), dtype=float))
+        assert (difference.max(axis=-1) > 16).mean() < 0.01

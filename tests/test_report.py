@@ -83,7 +83,7 @@ def test_provenance_stands_under_every_table_that_has_runs(paper):
 def test_claims_have_verdicts_with_their_figures(paper):
     claims = section((paper / "REPORT.md").read_text(), "The paper's claims")
     assert re.search(r"\| Symmetric W_p helps BYOL \| holds \| byol_symmetric - byol = \+1\.50 \[", claims)
-    assert "| Symmetric SimSiam collapses | undecided | simsiam_symmetric: not run |" in claims
+    assert "| Symmetric SimSiam collapses | undecided | simsiam_symmetric: no result |" in claims
     assert "at this scale" not in claims
 
 
@@ -143,7 +143,7 @@ def test_a_run_without_labels_was_run(tmp_path):
     write_report(tmp_path, ["sgd"], "paper")
     text = (tmp_path / "REPORT.md").read_text()
     assert "| sgd | 83.3 | no labels |" in text
-    assert "directpred - sgd: not run" in text
+    assert "directpred - sgd: no result" in text
 
 
 def test_the_section_that_was_asked_for_is_there(tmp_path):
