@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from conftest import fake_recording
+from matplotlib import rc_context
 from matplotlib.colors import to_hex
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
@@ -249,7 +250,8 @@ def test_files_of_lines_are_small_and_images_keep_their_colours(tmp_path):
     image.add_subplot().imshow(rainbow)
     for figure, mode in ((lines, "P"), (image, "RGBA")):
         plots.save(figure, tmp_path / "x")
-        figure.savefig(tmp_path / "full.png")
+        with rc_context(plots.STYLE):
+            figure.savefig(tmp_path / "full.png")
         with Image.open(tmp_path / "x.png") as saved, Image.open(tmp_path / "full.png") as full:
             assert saved.mode == mode
             difference = np.abs(np.subtract(saved.convert("RGB"), full.convert("RGB"), dtype=float))
