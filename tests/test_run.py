@@ -280,10 +280,16 @@ BAD = {
     "eps": (lambda t: ["--eps=-0.5"], "[0, 1]"),
     "rho": (lambda t: ["--rho=1"], "[0, 1)"),
     "tau": (lambda t: ["--tau=1.01"], "[0, 1]"),
-    "not a number": (lambda t: ["--epochs=ten"], "epochs"),
+    "not a number": (
+        lambda t: ["--epochs=ten"],
+        "epochs must be a whole number of at least 1, not 'ten'",
+    ),
+    "not a switch": (lambda t: ["--ema=some"], "ema must be true or false, not 'some'"),
+    "a value for no": (lambda t: ["--noema=3"], "noema"),
+    "no text": (lambda t: ["--eps="], "eps must be a number in [0, 1], not ''"),
     "unknown flag": (lambda t: ["--learning_rat=1"], "learning_rat"),
     "stray argument": (lambda t: ["directpred"], "directpred"),
-    "flag against experiment": (lambda t: ["--experiment=byol", "--noema"], "fixed"),
+    "flag against experiment": (lambda t: ["--experiment=byol", "--noema"], "ema is fixed to True"),
     "batch": (lambda t: ["--batch_size=97", f"--dataset={t}/tiny.npz"], "96 training images"),
     "missing npz": (lambda t: [f"--dataset={t}/none.npz"], "none.npz"),
     "broken npz": (lambda t: [f"--dataset={broken_npz(t)}"], "cannot be read"),
@@ -335,6 +341,11 @@ def test_help_shows_the_command_as_it_was_typed(capsys, monkeypatch):
             assert f"\n  {program} {name} " in capsys.readouterr().out
     run.main(["experiments/run.py", "--help"])
     assert "\n  python experiments/run.py --preset=quick " in capsys.readouterr().out
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"selfsup {selfsup.__version__}\n"
 
 
 def test_list_shows_published_accuracies(capsys):
