@@ -32,7 +32,7 @@ def test_a_python_without_packages(script):
     assert done.stderr.count("\n") == 1
 
 
-UNSUPPORTED = [("experiments/run.py", "torch"), ("-m selfsup export", "JAX")]
+UNSUPPORTED = [("experiments/run.py", "torch"), ("-m selfsup export --run=runs/mine", "JAX")]
 
 
 @pytest.mark.parametrize(("command", "backend"), UNSUPPORTED)

@@ -121,7 +121,7 @@ def test_a_run_that_ends_while_the_report_is_drawn_is_not_forgotten(tmp_path, mo
             write_fake_run(tmp_path / "runs" / "sgd" / "0", fake_result("sgd", 60.0, "quick"))
 
     monkeypatch.setattr(Report, "write", slow)
-    for row in ("| sgd | 83.3 | not run |", "| sgd | 83.3 | 60.00 (n = 1) |"):
+    for row in ("| sgd | 83.3 | no result |", "| sgd | 83.3 | 60.00 (n = 1) |"):
         report.write_report(tmp_path, ["byol", "sgd"], "quick")
         assert row in (tmp_path / "REPORT.md").read_text()
 
