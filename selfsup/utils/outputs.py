@@ -15,7 +15,7 @@ def output_file(flag: str, text: str, suffixes: tuple[str, ...] = (), source: st
     Args:
         flag: name of the flag, for error messages.
         text: the value of the flag. "~" is the home folder.
-        suffixes: the accepted suffixes, in this case because Keras reads no other; empty for any.
+        suffixes: the accepted suffixes, in lower case as Keras needs them; empty for any.
         source: a file that is read, and must not be replaced.
 
     Raises:
