@@ -293,9 +293,9 @@ def test_damaged_npy_files_are_named(tmp_path, key):
 
 def test_every_value_is_checked():
     images = np.zeros((3000, 32, 32, 3), np.float16)
-    assert value_range(images, "x_train") == "in 0 to 1"
+    assert value_range(images, "x_train") == ("in 0 to 1", 0)
     images[-1, -1, -1, -1] = 255
-    assert value_range(images, "x_train") == "in 0 to 255"
+    assert value_range(images, "x_train") == ("in 0 to 255", 255)
     images[-1, -1, -1, -1] = -1
     with pytest.raises(InputError, match="from -1 to 0"):
         value_range(images, "x_train")

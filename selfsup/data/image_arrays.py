@@ -53,30 +53,31 @@ def channels_last(images: np.ndarray, where: str) -> np.ndarray:
     return images
 
 
-def value_range(images: np.ndarray, where: str) -> str:
-    """Finds which numbers stand for black and white.
+def value_range(images: np.ndarray, where: str) -> tuple[str, float]:
+    """Finds which numbers stand for black and white, and the largest value.
 
     Args:
         images: of any shape. Every value is checked, a chunk at a time.
         where: the array and its source, for error messages.
 
     Returns:
-        FLOATS, BYTES or WORDS. Floats up to 1 are FLOATS. 16-bit images with no value above 255 are BYTES.
+        FLOATS, BYTES or WORDS: floats up to 1 are FLOATS, 16-bit images with no value above 255 are BYTES.
+        And the largest value; 255 for uint8, whose values are not looked at.
 
     Raises:
         InputError: the dtype is neither integer nor float, or values lie in none of these ranges.
 
     Example:
         >>> value_range(np.array([0.0, 0.5, 1.0]), "x_train")
-        'in 0 to 1'
+        ('in 0 to 1', 1.0)
     """
     dtype = images.dtype
     if dtype == np.uint8:
-        return BYTES
+        return BYTES, 255
     if dtype.kind not in "iuf":
         raise InputError(f"{where} must be uint8 in 0 to 255, not {dtype}; convert it")
     ranges = [(chunk.min(), chunk.max()) for chunk in chunks(images)]
-    low, high = np.min(ranges), np.max(ranges)
+    low, high = np.min(ranges).item(), np.max(ranges).item()
     if dtype.kind == "f":
         if not np.isfinite([low, high]).all():
             raise InputError(f"{where} has values that are infinite or not a number ({dtype})")
@@ -86,12 +87,12 @@ def value_range(images: np.ndarray, where: str) -> str:
                 f"{where} is {dtype} from {low:.4g} to {high:.4g}, expected 0 to 1 or 0 to 255; "
                 "give the images as they are before normalisation"
             )
-        return FLOATS if white == 1 else BYTES
+        return FLOATS if white == 1 else BYTES, high
     if dtype.kind == "u" and dtype.itemsize == 2 and high > 255:
-        return WORDS
+        return WORDS, high
     if low < 0 or high > 255:
         raise InputError(f"{where} is {dtype} from {low} to {high}, expected 0 to 255; convert it to uint8")
-    return BYTES
+    return BYTES, high
 
 
 def as_rgb(
@@ -117,7 +118,8 @@ def as_rgb(
         ((2, 32, 32, 3), 255, 'x_train in 0 to 1, scaled to 0 to 255')
     """
     views = {key: channels_last(array, f"{source}: {key}") for key, array in arrays.items()}
-    ranges = {key: value_range(array, f"{source}: {key}") for key, array in views.items()}
+    scanned = {key: value_range(array, f"{source}: {key}") for key, array in views.items()}
+    ranges = {key: values for key, (values, _) in scanned.items()}
     _agree(views, ranges, source)
     remarks: dict[str, list[str]] = {}
     for key, view in views.items():
@@ -127,7 +129,7 @@ def as_rgb(
             done = "rounded" if ranges[key] == BYTES else "scaled to 0 to 255"
             remarks.setdefault(f"{ranges[key]}, {done}", []).append(key)
         if view.dtype.kind == "u" and view.dtype.itemsize == 2:
-            high = max(int(chunk.max()) for chunk in chunks(view))
+            high = scanned[key][1]
             taken = "taken as 8 bits" if ranges[key] == BYTES else "dark: if they have fewer bits, scale them"
             if 0 < high < DARK:
                 remarks.setdefault(f"of 16 bits with values up to {high}, {taken}", []).append(key)
