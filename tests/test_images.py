@@ -32,14 +32,14 @@ def reopened(image, kind="PNG", **options):
 
 
 def png16(pixels):
-    """A PNG of 16-bit RGB, which Pillow cannot write."""
+    """Returns a PNG file of 16 bits with 2 to 4 channels, which Pillow cannot write."""
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
-    header = struct.pack(">IIBBBBB", *pixels.shape[1::-1], 16, 2, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", *pixels.shape[1::-1], 16, {2: 4, 3: 2, 4: 6}[pixels.shape[2]], 0, 0, 0)
     chunks = [
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
     ]
-    return Image.open(io.BytesIO(b"\x89PNG\r\n\x1a\n" + b"".join(chunks)))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_sixteen_bits_are_scaled(image):
 
 def test_sixteen_bit_rgb_keeps_the_high_byte():
     pixels = np.random.default_rng(0).integers(0, 65536, (4, 4, 3)).astype(np.uint16)
-    np.testing.assert_array_equal(to_rgb(png16(pixels), 4), pixels >> 8)
+    np.testing.assert_array_equal(to_rgb(Image.open(io.BytesIO(png16(pixels))), 4), pixels >> 8)
 
 
 @pytest.mark.parametrize(
@@ -317,6 +317,23 @@ def test_no_range_is_mistaken_for_another(values, expected, tmp_path):
             read_image(tmp_path / "a.tiff", 2)
     else:
         assert read_image(tmp_path / "a.tiff", 2)[0][0, :, 0].tolist() == expected
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_colours_of_16_bits_are_not_taken_for_black(channels, rng, tmp_path):
+    opacity = channels % 2 == 0
+    pixels = rng.integers(0, 256, (8, 8, channels)).astype(np.uint16)
+    if opacity:
+        pixels[..., -1] = 65535
+    (tmp_path / "dark.png").write_bytes(png16(pixels))
+    with pytest.raises(BrokenImage, match=r"dark\.png .*16-bit values only up to 255"):
+        read_image(tmp_path / "dark.png", 8)
+    colour = pixels[..., : channels - opacity]
+    colour *= 257
+    (tmp_path / "full.png").write_bytes(png16(pixels))
+    found, _, changes = read_image(tmp_path / "full.png", 8)
+    np.testing.assert_array_equal(found, np.broadcast_to(colour // 257, (8, 8, 3)))
+    assert "of more than 8 bits, scaled to 8" in changes
 
 
 def test_pipes_folders_and_dead_links_are_never_opened(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """Conversion of images of any size and mode to square 8-bit RGB, and the decoding of image files."""
 
+import re
 import stat
 import unicodedata
 import warnings
@@ -8,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from selfsup.data.eight_bits import eight_bits, high_byte
 from selfsup.utils.errors import InputError
@@ -16,8 +17,8 @@ from selfsup.utils.errors import InputError
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """The formats that are decoded, whatever the suffix of the file. Others, such as EPS, run programs."""
 
-VERSION = 1
-"""Increment this whenever a file would decode to different pixels, so that caches are rebuilt."""
+VERSION = 2
+"""Increment this whenever a file would decode to different pixels, or to none, so that caches are rebuilt."""
 
 CONVERSIONS = (
     "turned by EXIF orientation",
@@ -122,9 +123,12 @@ def read_image(path: Path, size: int) -> tuple[np.ndarray, tuple[int, int], tupl
         if not status.st_size:
             raise BrokenImage(path, "the file is empty")
         with Image.open(path, formats=FORMATS) as image:
-            found = image.size
+            found, deep = image.size, _is_deep(image)
             image.draft(image.mode, (2 * size, 2 * size))
-            return to_rgb(image, size), found, _conversions(image)
+            pixels = to_rgb(image, size)
+            if deep and image.mode.startswith("RGB") and not np.asarray(image)[..., :3].any():
+                raise InputError("16-bit values only up to 255; store the image with 8 bits")
+            return pixels, found, _conversions(image, deep)
     except (BrokenImage, MemoryError):
         raise
     except UnidentifiedImageError:
@@ -196,9 +200,17 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
-def _conversions(image: Image.Image) -> tuple[str, ...]:
+def _is_deep(image: ImageFile.ImageFile) -> bool:
+    """Whether an image file that is not loaded yet has more than 8 bits per channel.
+
+    Pillow reads those in colour, whose raw mode is such as RGB;16B, as 8 bits: the high byte of each value.
+    """
+    return image.mode[0] in "IF" or any(re.search(r";16[BLN]", str(tile.args)) for tile in image.tile)
+
+
+def _conversions(image: Image.Image, deep: bool) -> tuple[str, ...]:
     """Returns the texts in `CONVERSIONS` that apply to a loaded image."""
-    made = (_turn(image) is not None, image.has_transparency_data, image.mode[0] in "IF")
+    made = (_turn(image) is not None, image.has_transparency_data, deep)
     return tuple(text for text, applies in zip(CONVERSIONS, made, strict=True) if applies)
 
 
