@@ -124,6 +124,15 @@ def test_fine_tuning_beats_training_from_scratch_with_few_labels(rng):
     assert pretrained > scratch + 5
 
 
+def test_frozen_layers_are_trained_too(rng):
+    network = backbone(4)
+    for layer in network.layers:
+        layer.trainable = False
+    tuner = Finetuner(network, 4, 24, Recipe(epochs=1, least_steps=20), CROPS)
+    assert len(tuner.network.trainable_variables) == len(backbone(4).trainable_variables) + 2
+    assert not network.trainable_variables
+
+
 def test_random_weights_are_new_and_seeded():
     network = backbone()
     first, second, again = (random_weights(network, seed)[0] for seed in (1, 2, 1))

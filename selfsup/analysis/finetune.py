@@ -87,6 +87,8 @@ class Finetuner:
         self.recipe, self.steps = recipe, recipe.steps(images)
         self.mean, self.std = augmentation.mean, augmentation.std
         self.backbone = in_stock_layers(backbone, policy=policy)
+        for layer in sublayers(self.backbone):
+            layer.trainable = True  # also what was frozen in pre-training
         head = keras.layers.Dense(classes, kernel_initializer="zeros", dtype="float32", name="classifier")
         self.network = keras.Model(self.backbone.inputs[0], head(self.backbone.outputs[0]))
         self.network.compile(jit_compile=jit_compile())
