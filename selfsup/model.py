@@ -207,7 +207,7 @@ class SiameseModel(SavedModel):
                 self.online_probe.learn(views, y, self.steps)
         elif self.online_probe and y is not None:
             self.online_probe.score(views, y)
-        return (self.pair_loss(y_pred) + sum(self.losses)) / replicas.count()
+        return (self.pair_loss(y_pred) + sum(self.backbone.losses)) / replicas.count()
 
     def _update_correlation(self, new: Any) -> None:
         """Updates F, and its effective rank only every few steps, because that needs an `eigh`."""

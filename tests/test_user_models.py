@@ -93,6 +93,25 @@ def test_the_losses_of_layers_count(images):
     np.testing.assert_allclose(difference, -CONFIG.learning_rate * 20 * before, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("method", ["simsiam", "byol"])
+def test_losses_of_activities_count_once_per_view(method, views):
+    """Also if there is a target, which has the same layers."""
+
+    def network(factor):
+        inputs = keras.Input((SIZE, SIZE, 3))
+        layer = keras.layers.Conv2D(4, 3, activity_regularizer=keras.regularizers.L2(factor))
+        return keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(layer(inputs)))
+
+    config = Config(method=method, image_size=SIZE)
+    plain, penalised = (compiled(network(factor), config) for factor in (0.0, 2.0))
+    penalised.set_weights(plain.get_weights())
+    activities = [numpy(plain.backbone.layers[1](view[:BATCH])).astype(np.float64) for view in views]
+    pair = tuple(view[:BATCH] for view in views)
+    losses = [model.train_on_batch(pair)[0] for model in (plain, penalised)]
+    expected = 2 * sum((a**2).sum() for a in activities) / BATCH
+    np.testing.assert_allclose(losses[1] - losses[0], expected, rtol=1e-4)
+
+
 def test_pairs_of_views_with_labels_are_trained_on_and_predicted(views, labels):
     model = compiled(classes=CLASSES)
     model.fit((*views, labels), batch_size=BATCH, verbose=0)
