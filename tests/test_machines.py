@@ -111,6 +111,8 @@ def test_machines_that_differ_are_refused(tiny_npz, tmp_path):
 
 
 def test_invalid_machines_get_one_line(monkeypatch):
+    with pytest.raises(InputError, match="give --machine=I/N"):
+        Machines.connect(coordinator="node1:29500")
     with pytest.raises(InputError, match="machine must be I/N"):
         Machines.connect("3/2")
     if keras.backend.backend() == "jax":

@@ -52,6 +52,8 @@ class Machines:
         Raises:
             InputError: a value is invalid, the backend supports only one machine, or a machine is missing.
         """
+        if machine is None and coordinator is not None:
+            raise InputError("coordinator is for runs on several machines; give --machine=I/N, too")
         index, count = parse_share("machine", "1/1" if machine is None else machine)
         if keras.backend.backend() != "jax" and (count > 1 or _tensorflow_machines() > 1):
             raise InputError(
