@@ -16,6 +16,8 @@ def test_the_preset_is_told_from_the_settings():
     result = fake_result("directpred", 50.0)
     result.config["width"] = 32
     assert preset_of(result) is None
+    result.config["method"] = "power"  # which only the process of the run knew
+    assert preset_of(result) is None
 
 
 def test_the_papers_scale_needs_its_settings_and_as_many_images():

@@ -7,6 +7,7 @@ from typing import Any
 from selfsup.config import ADDED, Config
 from selfsup.records.results import Result
 from selfsup.reproduction.registry import PRESETS, SECTIONS, make_config, sections_of
+from selfsup.utils.errors import InputError
 from selfsup.utils.text import counted
 
 PAPER_IMAGES = {"train": 50_000, "test": 10_000, "classes": 10}
@@ -15,8 +16,11 @@ _WHERE = ("dataset", "precision")
 
 
 def preset_of(result: Result) -> str | None:
-    """Returns the preset that matches the settings of a run, or None."""
-    config = Config(**result.config)
+    """Returns the preset that matches the settings of a run; None if none does or its method is unknown."""
+    try:
+        config = Config(**result.config)
+    except InputError:
+        return None
     found = config.to_dict()
     for preset in PRESETS:
         wanted = make_config(preset, config.experiment).settings
