@@ -142,6 +142,8 @@ def of_outputs(loss: Loss) -> Callable[[Mapping[str, Any]], Any]:
         >>> float(penalty(dict.fromkeys(OUTPUTS, 1.0) | {"z1": 3.0}))
         2.0
     """
+    if not callable(loss):
+        raise InputError(f"loss must be a function of {', '.join(OUTPUTS[2:])}, not {loss!r}")
     signature = inspect.signature(loss)
     kinds = signature.parameters.values()
     more = [p.name for p in kinds if p.kind is p.KEYWORD_ONLY and p.default is p.empty]

@@ -132,8 +132,9 @@ def report(config: Config, result: Result) -> None:
         print(f"no {' and '.join(result.skipped)}: {reason}")
     if result.accuracy:
         print(f"test accuracy of {config.title} on {config.dataset}:")
+    start = "initial weights" if "init_from" in result.swapped else "untrained network"
     names = {
-        "untrained_linear": "linear probe, untrained network",
+        "untrained_linear": f"linear probe, {start}",
         "linear": "linear probe, last epoch",
         "linear_reused": "linear probe on the reused projector block",
         "knn": "weighted k-NN",

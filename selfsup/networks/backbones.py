@@ -1,6 +1,7 @@
 """Backbones given by the user, their copies for the target, and their export to stock Keras layers."""
 
 from collections.abc import Callable, Iterator, Sequence
+from textwrap import shorten
 from typing import Any, TypeAlias
 
 import keras
@@ -31,6 +32,8 @@ def make_backbone(given: Backbone) -> keras.Model:
             f"backbone must map images [B, H, W, 3] to features [B, D], not {model.input_shape} to "
             f"{model.output_shape}; for keras.applications pass include_top=False, pooling='avg'"
         )
+    if "float" not in (dtype := model.inputs[0].dtype):
+        raise InputError(f"backbone must take normalised views, which are float32; its input is {dtype}")
     return model
 
 
@@ -75,6 +78,11 @@ def check_inputs(inputs: Any, backbone: keras.Model, stored: bool) -> None:
 def set_weights(model: keras.Model, weights: Sequence[np.ndarray]) -> None:
     """Sets the weights of a model, and what layers such as `Normalization` have computed from theirs."""
     model.set_weights(weights)
+    finalize(model)
+
+
+def finalize(model: keras.Model) -> None:
+    """Lets layers such as `Normalization` compute what follows from their weights."""
     for layer in sublayers(model):
         if hasattr(layer, "finalize_state"):
             layer.finalize_state()
@@ -86,8 +94,12 @@ def sublayers(model: keras.Model) -> list[keras.layers.Layer]:
 
 
 def copied(model: keras.Model, name: str) -> keras.Model:
-    """Returns a copy of the model whose weights are separate variables: equal, and frozen if they are."""
-    copy = keras.models.clone_model(model)
+    """Returns a copy of the model whose weights are separate variables: equal, and frozen if they are.
+
+    Raises:
+        InputError: a layer cannot be made from its config.
+    """
+    copy = _clone(model)
     copy.name = name
     set_weights(copy, model.get_weights())
     for variable, original in zip(copy.weights, model.weights, strict=True):
@@ -109,15 +121,31 @@ def in_stock_layers(model: keras.Model, name: str | None = None, policy: str = "
     Args:
         model: a functional model.
         name: name of the copy, by default the model's.
-        policy: dtype policy of all layers of the copy.
+        policy: dtype policy of all layers of the copy that have one in their config.
+
+    Raises:
+        InputError: a layer cannot be made from its config.
     """
 
-    def stock(layer: keras.layers.Layer) -> Any:
-        config = {**layer.get_config(), "dtype": policy}
+    def stock(layer: keras.Operation) -> Any:
+        config = layer.get_config()
+        if "dtype" in config:  # operations such as x + y have none
+            config["dtype"] = policy
         kind = {layers.BatchNorm: keras.layers.BatchNormalization, layers.Conv2D: keras.layers.Conv2D}
         return kind.get(type(layer), type(layer)).from_config(config)
 
-    copy = keras.models.clone_model(model, clone_function=stock, recursive=True)
+    copy = _clone(model, clone_function=stock, recursive=True)
     copy.name = name or model.name
     set_weights(copy, model.get_weights())
     return copy
+
+
+def _clone(model: keras.Model, **how: Any) -> keras.Model:
+    try:
+        return keras.models.clone_model(model, **how)
+    except Exception as error:  # of any type: from the user's layers
+        reason = shorten(str(error) or type(error).__name__, 200, placeholder=" ...")
+        raise InputError(
+            f"backbone {model.name} cannot be copied for the target and the encoder ({reason}); your own "
+            "layers need a get_config that returns the arguments of __init__"
+        ) from error

@@ -14,7 +14,7 @@ def announce(prepared: Prepared) -> None:
     details = [config.title, "EMA target" if config.resolved.ema else "no EMA"]
     details += ["symmetric W_p"] if config.symmetric else []
     details += [f"{config.loss} loss"] if config.loss != "cosine" else []
-    replaced = prepared.components.describe()
+    replaced = prepared.components.described
     network = replaced.get("backbone", f"ResNet-18 of width {config.width}")
     print(f"method   {', '.join(details)}: {method.summary}")
     print(f"data     {data.name}: {data.summary}{'; ' + data.note if data.note else ''}")

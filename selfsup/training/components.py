@@ -1,15 +1,15 @@
 """What a user can replace in a run: backbone, augmentation, loss, optimizer and initial weights."""
 
-import hashlib
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import keras
 
 from selfsup.losses import Loss
 from selfsup.model import Views
-from selfsup.networks.backbones import Backbone, copied, make_backbone
+from selfsup.networks.backbones import Backbone, copied, in_stock_layers, make_backbone
+from selfsup.training.identity import describe
 from selfsup.training.initial import InitialWeights
 from selfsup.utils.errors import InputError
 
@@ -25,7 +25,7 @@ class Components:
         init_from: the weights of another run to start from.
 
     Raises:
-        InputError: the optimizer was used before.
+        InputError: the optimizer was used before, or a backbone given as a model is not usable.
     """
 
     backbone: Backbone | None = None
@@ -35,6 +35,8 @@ class Components:
     init_from: InitialWeights | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.backbone, keras.Model):
+            in_stock_layers(make_backbone(self.backbone))
         if self.optimizer is None:
             return
         if not isinstance(self.optimizer, keras.optimizers.Optimizer):
@@ -55,20 +57,8 @@ class Components:
             backbone = copied(make_backbone(backbone), backbone.name)
         return {"backbone": backbone, "augmentation": self.augmentation, "loss": self.loss}
 
-    def describe(self) -> dict[str, str]:
-        """Returns a description of each replaced component by name; it is part of a run's identity."""
-        return {name: _describe(value) for name, value in vars(self).items() if value is not None}
-
-
-def _describe(component: Any) -> str:
-    if isinstance(component, keras.Model):
-        checksum = hashlib.sha256(component.to_json().encode())
-        for array in component.get_weights():
-            checksum.update(array.tobytes())
-        return f"{component.name} {checksum.hexdigest()[:8]}"
-    if isinstance(component, keras.optimizers.Optimizer):
-        settings = json.dumps(component.get_config(), sort_keys=True, default=str)
-        return f"{type(component).__name__} {hashlib.sha256(settings.encode()).hexdigest()[:8]}"
-    if hasattr(component, "__qualname__"):
-        return f"{component.__module__}.{component.__qualname__}"
-    return repr(component)
+    @cached_property
+    def described(self) -> dict[str, str]:
+        """Descriptions of the replaced components by name; they are part of a run's identity."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: describe(component) for name, component in given.items() if component is not None}

@@ -10,6 +10,7 @@ from selfsup.backend.machines import Machines
 from selfsup.backend.parallel import Devices
 from selfsup.records.results import commit
 from selfsup.utils.clock import Clock
+from selfsup.utils.errors import InputError
 from selfsup.utils.interrupts import Interruption
 
 
@@ -31,6 +32,9 @@ class RunOptions:
 
     Attributes:
         tensorboard, checkpoint_minutes, overwrite, callbacks, stop_on_collapse: see `selfsup.run`.
+
+    Raises:
+        InputError: the callbacks are not a sequence of Keras callbacks.
     """
 
     tensorboard: bool = False
@@ -38,3 +42,8 @@ class RunOptions:
     overwrite: bool = False
     callbacks: Sequence[keras.callbacks.Callback] = ()
     stop_on_collapse: bool = False
+
+    def __post_init__(self) -> None:
+        given = self.callbacks
+        if not (isinstance(given, Sequence) and all(isinstance(c, keras.callbacks.Callback) for c in given)):
+            raise InputError(f"callbacks must be a list of Keras callbacks, not {given!r}")

@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from selfsup.model import SiameseModel
+from selfsup.networks.backbones import finalize
 from selfsup.records import checkpoints
 from selfsup.utils.checksum import checksum
 from selfsup.utils.errors import InputError
@@ -71,6 +72,8 @@ class InitialWeights:
         _assign(online, self.networks)
         if model.target_backbone is not None and model.target_projector is not None:
             _assign([*model.target_backbone.weights, *model.target_projector.weights], self.networks)
+            finalize(model.target_backbone)
+        finalize(model.backbone)
         if _fits(model.predictor.weights, self.predictor):
             _assign(model.predictor.weights, self.predictor)
 

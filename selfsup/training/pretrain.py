@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -17,6 +17,7 @@ from selfsup.config import Config
 from selfsup.data.batches import ahead, batches, gather, labels_of
 from selfsup.data.dataset import Dataset
 from selfsup.model import SiameseModel
+from selfsup.networks.backbones import in_stock_layers
 from selfsup.records import checkpoints
 from selfsup.training.callbacks import EigenspaceLog, EpochLog, TensorBoardLog
 from selfsup.training.components import Components
@@ -153,6 +154,8 @@ def _build(
         # The number of steps per execution must divide an epoch and the rest of an interrupted epoch.
         limit = context.devices.longest_execution or STEPS_PER_EXECUTION
         longest = _longest_execution(math.gcd(steps, done), limit)
+        if components.backbone:
+            in_stock_layers(model.backbone)  # raises an error now instead of after the training
         model.compile(components.optimizer, steps_per_execution=longest)
         if components.init_from:
             components.init_from.assign(model)
@@ -209,15 +212,18 @@ def pretrain(config: Config, setup: Setup, data: Dataset, context: Context) -> P
         for first, last, skipped in parts:
             if first < last and not model.stop_training:
                 callbacks.offset = skipped
-                model.fit(
-                    context.devices.feed(functools.partial(feed, first, skipped)),
-                    steps_per_epoch=steps - skipped,
-                    initial_epoch=first,
-                    epochs=last,
-                    shuffle=False,
-                    verbose=0,
-                    callbacks=callbacks,
-                )
+                with _without_final_average(model.optimizer):
+                    model.fit(
+                        context.devices.feed(functools.partial(feed, first, skipped)),
+                        steps_per_epoch=steps - skipped,
+                        initial_epoch=first,
+                        epochs=last,
+                        shuffle=False,
+                        verbose=0,
+                        callbacks=callbacks,
+                    )
+        if parts:
+            model.optimizer.finalize_variable_values(model.trainable_weights)
         callbacks.end()
     context.clock.move(setup.progress.pace.compile_seconds, "steps", "compile")
     return Pretrained(
@@ -228,6 +234,16 @@ def pretrain(config: Config, setup: Setup, data: Dataset, context: Context) -> P
     )
 
 
+@contextmanager
+def _without_final_average(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
+    """Keeps `fit` from replacing the weights by their average at its end if the optimizer has `use_ema`."""
+    optimizer.finalize_variable_values = lambda variables: None
+    try:
+        yield
+    finally:
+        del optimizer.finalize_variable_values
+
+
 def identity_of(config: Config, data: Dataset, components: Components) -> dict[str, str | int]:
     """Returns the identity of a run. It includes backend and precision because they change the numbers."""
     return {
@@ -236,5 +252,5 @@ def identity_of(config: Config, data: Dataset, components: Components) -> dict[s
         "data": data.fingerprint,
         "backend": keras.backend.backend(),
         "precision": resolve_precision(config.precision),
-        **components.describe(),
+        **components.described,
     }

@@ -116,6 +116,7 @@ def run(
     if data is not None:
         config = dataclasses.replace(config, dataset=data.name, image_size=data.image_size)
     check_components(config, augmentation, loss)
+    options = RunOptions(tensorboard, checkpoint_minutes, overwrite, callbacks, stop_on_collapse)
     workdir = config.default_workdir if workdir is None else user_path("workdir", str(workdir))
     check_settings()
     keep_freed_memory()
@@ -141,7 +142,6 @@ def run(
                 shutil.rmtree(workdir / IMAGES, ignore_errors=True)
                 print(f"already finished in {workdir}; nothing to do")
                 return finished
-        options = RunOptions(tensorboard, checkpoint_minutes, overwrite, callbacks, stop_on_collapse)
         try:
             prepared = _prepare(config, loaded, components, context, options)
             trained = pretrain(config, prepared.setup, prepared.data, context)
@@ -198,9 +198,9 @@ def _prepare(
             machines.together(import_writer)
         setup = set_up(config, data, context, components, options)
         machines.together(lambda: write_config(workdir, config))
-        if setup.done < setup.steps:
-            for name in (RESULT, ENCODER):  # of a run that continues
-                (workdir / name).unlink(missing_ok=True)
+        if setup.done < setup.steps and (workdir / RESULT).exists():  # of fewer epochs
+            (workdir / ENCODER).unlink(missing_ok=True)
+            (workdir / RESULT).unlink()
     prepared = Prepared(config, data, components, context, setup)
     announce(prepared)
     return prepared
@@ -233,7 +233,7 @@ def _record(
         dataset=prepared.data.describe(),
         weights=weights,
         commit=context.commit,
-        swapped=prepared.components.describe(),
+        swapped=prepared.components.described,
         skipped={} if prepared.data.labelled else {"linear": NO_LABELS, "knn": NO_LABELS},
     )
     with _or_advice(workdir):

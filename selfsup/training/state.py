@@ -45,11 +45,15 @@ def variables(model: SiameseModel) -> dict[str, keras.Variable]:
 
 
 def digest(model: SiameseModel) -> str:
-    """Returns the SHA-256, 64 hex digits, of the names and values of `variables`."""
+    """Returns the SHA-256, 64 hex digits, of the shapes and values of `variables`, whatever their names.
+
+    The names contain numbers that Keras counts in each process, as in conv2d_1/kernel.
+    """
     checksum = hashlib.sha256()
-    for name, variable in variables(model).items():
-        checksum.update(name.encode())
-        checksum.update(np.ascontiguousarray(to_numpy(variable)).data)
+    for variable in variables(model).values():
+        array = np.ascontiguousarray(to_numpy(variable))
+        checksum.update(f"{array.dtype} {list(array.shape)}".encode())
+        checksum.update(array.data)
     return checksum.hexdigest()
 
 
