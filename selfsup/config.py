@@ -243,16 +243,9 @@ def rule_option(method: str, name: str) -> Option:
     return dataclasses.replace(found, type=type(default), group=_METHOD, shown=f"{default}")
 
 
-def _options() -> dict[str, Option]:
-    hints = get_type_hints(Config)
-    return {
-        f.name: dataclasses.replace(
-            f.metadata["option"], type=(get_args(hints[f.name]) or [hints[f.name]])[0]
-        )
-        for f in dataclasses.fields(Config)
-        if "option" in f.metadata
-    }
-
-
-OPTIONS: dict[str, Option] = _options()
+OPTIONS: dict[str, Option] = {
+    f.name: dataclasses.replace(f.metadata["option"], type=(get_args(hint) or [hint])[0])
+    for f, hint in zip(dataclasses.fields(Config), get_type_hints(Config).values(), strict=True)
+    if "option" in f.metadata
+}
 """Help text, type and accepted values of each field of `Config`."""

@@ -33,11 +33,10 @@ def learning_rate(config: Config, steps_per_epoch: int | None = None) -> Any:
         return peak
     if steps_per_epoch is None:
         raise InputError("steps_per_epoch is missing; the schedule of the config needs it")
-    constant = config.schedule == "constant"
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup else peak,
         decay_steps=(config.epochs - warmup) * steps_per_epoch,
-        alpha=float(constant),  # the share of the peak at which the cosine ends
+        alpha=float(config.schedule == "constant"),  # the share of the peak at which the cosine ends
         warmup_target=peak if warmup else None,
         warmup_steps=warmup * steps_per_epoch,
     )

@@ -194,7 +194,7 @@ def small_run(folder: Path) -> Path:
 
 def failure_without_result(run: Path) -> str | None:
     (run / RESULT).unlink(missing_ok=True)
-    return failure_of(run)
+    return failure_of(run, read_result(run))
 
 
 RECORDS = {

@@ -36,11 +36,7 @@ def pca(features: np.ndarray, dimensions: int = 2) -> np.ndarray:
     return np.pad(points, ((0, 0), (0, dimensions - points.shape[1])))
 
 
-def tsne(
-    features: np.ndarray,
-    perplexity: float = PERPLEXITY,
-    progress: Callable[[float], None] = lambda share: None,
-) -> np.ndarray:
+def tsne(features: np.ndarray, progress: Callable[[float], None] = lambda share: None) -> np.ndarray:
     """Places features in a plane by t-SNE (van der Maaten and Hinton 2008), with cosine distances.
 
     It computes all N^2 pairs and starts from the principal components, so that it is deterministic. For a few
@@ -48,7 +44,6 @@ def tsne(
 
     Args:
         features: float [N, D].
-        perplexity: number of neighbours that count; at most (N - 1) / 3.
         progress: called with the completed share.
 
     Returns:
@@ -58,7 +53,7 @@ def tsne(
     if len(features) < 8 or start[:, 0].std() == 0:
         return start
     reduced = pca(features, min(50, features.shape[1]))
-    shared = affinities(_squared_distances(reduced), min(perplexity, (len(features) - 1) / 3))
+    shared = affinities(_squared_distances(reduced), min(PERPLEXITY, (len(features) - 1) / 3))
     points = (1e-4 * start / start[:, 0].std()).astype(np.float32)
     velocity, gains = np.zeros_like(points), np.ones_like(points)
     rate = max(len(points) / EXAGGERATION / 4.0, 50.0)

@@ -143,12 +143,7 @@ def table(title: str, summaries: Sequence[Summary]) -> str:
     lines = [["", *(f"{share * 100:g} % ({count:,})" for share, count in images)]]
     lines += [[name, *(cells[name, share] for share, _ in images)] for name in names]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    rows = [
-        "   ".join(
-            text.rjust(width) if index else text.ljust(width) for index, (text, width) in enumerate(row)
-        )
-        for row in (list(zip(line, widths, strict=True)) for line in lines)
-    ]
+    rows = ["   ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines]
     seeds = max(len(one.seeds) for one in summaries)
     note = f", mean and deviation of {seeds} seeds" if seeds > 1 else ""
     return "\n  ".join([f"{title}{note}:", *rows])

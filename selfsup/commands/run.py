@@ -19,10 +19,8 @@ from selfsup.utils.interrupts import Interrupted
 from selfsup.utils.options import Option, parse_share
 
 STATUS_COLLAPSED = 4
-RUN_OPTIONS = (
-    "tensorboard", "checkpoint_minutes", "keep_checkpoint", "init_from", "overwrite", "devices", "machine",
-    "coordinator", "stop_on_collapse",
-)  # fmt: skip
+CHOOSING = ("preset", "experiment", "list", "workdir")
+"""The flags that choose config and folder; all others are arguments of `selfsup.run`."""
 
 ABOUT = """\
 Pre-trains a siamese network without negative pairs, then probes its backbone.
@@ -75,7 +73,7 @@ def execute(values: dict[str, Any], overrides: dict[str, Any]) -> int:
     train = import_train()
     given = values["workdir"]
     workdir = config.default_workdir if given is None else user_path("workdir", given)
-    options = {name: values[name] for name in RUN_OPTIONS}
+    options = {name: values[name] for name in OWN if name not in CHOOSING}
     try:
         result = train.run(config, workdir, **options)
     except Interrupted as stop:

@@ -138,7 +138,7 @@ def _assemble(
     x_train, x_test, x_extra = images["x_train"], images.get("x_test"), images.get("x_extra")
     notes += changes
     if not labelled:
-        return Dataset(name, x_train, note=_join(notes), x_extra=x_extra)
+        return Dataset(name, x_train, note="; ".join(filter(None, notes)), x_extra=x_extra)
     notes.append(renumbered)
     if x_test is None:
         x_train, y_train, x_test, y_test, held_out = split_off(x_train, y_train)
@@ -147,7 +147,7 @@ def _assemble(
     if untested := len(np.unique(y_train)) - len(np.unique(y_test)):
         without = f"{untested} class{'es' * (untested > 1)} without test images"
         notes += [without] if without not in notes[0] else []  # exported files keep the note
-    return Dataset(name, x_train, y_train, x_test, y_test, _join(notes), names, x_extra)
+    return Dataset(name, x_train, y_train, x_test, y_test, "; ".join(filter(None, notes)), names, x_extra)
 
 
 def class_names(labels: Sequence[int], names: np.ndarray, source: str) -> tuple[str, ...]:
@@ -173,7 +173,3 @@ def _note(arrays: dict[str, np.ndarray]) -> str:
     if note is None or note.dtype.kind != "U" or note.size != 1:
         return ""
     return " ".join("".join(c if c.isprintable() else " " for c in note.item()).split())
-
-
-def _join(notes: Sequence[str]) -> str:
-    return "; ".join(note for note in notes if note)

@@ -117,12 +117,11 @@ def has_none(labels: np.ndarray) -> bool:
     return labels.dtype.kind in "iu" and len(labels) > 2 and int(labels[0]) == -1
 
 
-def hold_out(classes: np.ndarray, seed: int = 0) -> np.ndarray:
+def hold_out(classes: np.ndarray) -> np.ndarray:
     """Chooses a tenth of the images of each class at random, and at least one of two or more.
 
     Args:
         classes: int [N], from 0.
-        seed: of the choice.
 
     Returns:
         bool [N], true for the images to hold out.
@@ -136,7 +135,7 @@ def hold_out(classes: np.ndarray, seed: int = 0) -> np.ndarray:
     order = np.argsort(classes, kind="stable")
     for label, members in enumerate(np.split(order, np.cumsum(np.bincount(classes))[:-1])):
         count = max(round(len(members) / SHARE), int(len(members) > 1))
-        chosen[np.random.default_rng([seed, label]).permutation(members)[:count]] = True
+        chosen[np.random.default_rng([0, label]).permutation(members)[:count]] = True
     return chosen
 
 

@@ -114,9 +114,8 @@ def execute(
     Returns:
         The jobs without an accuracy and the reasons, including those that diverged earlier.
     """
-
     stopped = threading.Event()
-    reasons = {job: failure_of(job.workdir) for job in jobs}
+    reasons = {job: failure_of(job.workdir, read_result(job.workdir)) for job in jobs}
 
     def make(job: Job) -> None:
         if stopped.is_set():
@@ -150,16 +149,16 @@ def _keep_failure(workdir: Path, reason: str | None) -> None:
         write_json(workdir / FAILURE, {"reason": reason})
 
 
-def failure_of(workdir: Path) -> str | None:
+def failure_of(workdir: Path, result: Result | None) -> str | None:
     """Returns why the run in a folder has no accuracy; None if it has one or has not ended.
 
+    Args:
+        workdir: the folder.
+        result: the result in it, or None.
+
     Raises:
-        InputError: a record is damaged.
+        InputError: the record of the failure is damaged.
     """
-    return _failure(workdir, read_result(workdir))
-
-
-def _failure(workdir: Path, result: Result | None) -> str | None:
     if result is not None:
         return DIVERGED if result.diverged else None
     path = workdir / FAILURE
@@ -195,7 +194,7 @@ def collect(out: Path) -> list[Run]:
         for workdir in sorted(workdirs, key=lambda path: int(path.name)):
             result = read_result(workdir)
             _check_place(workdir, result)
-            failure = _failure(workdir, result)
+            failure = failure_of(workdir, result)
             if result is not None or failure is not None:
                 runs.append(Run(experiment, int(workdir.name), workdir, result, failure))
     return runs

@@ -115,7 +115,7 @@ class Processes:
             return f"ended by {signal.Signals(-process.returncode).name}"
         # With another exit status, a result in the folder is that of an earlier run.
         if process.returncode in (0, STATUS_DIVERGED):
-            return grid.failure_of(job.workdir)
+            return grid.failure_of(job.workdir, read_result(job.workdir))
         return f"{last.removeprefix('error: ')} (exit status {process.returncode}, see {job.workdir / LOG})"
 
 

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterable
-from typing import Any
 
 import keras
 
@@ -19,27 +18,19 @@ FEATURES = 0.11
 """Time to compute the probe's features of one batch, in training steps (measured)."""
 
 
-class _EndTimes(keras.callbacks.Callback):
-    """Records the time at the end of each execution."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seconds: list[float] = []
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self.seconds.append(time.perf_counter())
-
-
 def step_seconds(config: Config, data: Dataset) -> float:
     """Returns the seconds per training step, measured over ten steps after a warm-up of ten."""
     steps = data.training_images // config.batch_size
     model = SiameseModel(config, stored_images(config, data), data.mean, data.std, steps_per_epoch=steps)
     model.compile(steps_per_execution=STEPS)
-    ends = _EndTimes()
+    ends: list[float] = []
+    timer = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: ends.append(time.perf_counter())
+    )
     order = (indices for (indices,) in batches(data.training_images, config.batch_size, config.seed))
     feed = ((indices if model.store is not None else gather(data, indices),) for indices in order)
-    model.fit(feed, steps_per_epoch=2 * STEPS, shuffle=False, verbose=0, callbacks=[ends])
-    return (ends.seconds[-1] - ends.seconds[0]) / STEPS
+    model.fit(feed, steps_per_epoch=2 * STEPS, shuffle=False, verbose=0, callbacks=[timer])
+    return (ends[-1] - ends[0]) / STEPS
 
 
 def total_seconds(configs: Iterable[Config]) -> float:

@@ -7,12 +7,11 @@ from selfsup.records.recordings import read_eigenspaces, read_log
 from selfsup.records.workdir import CURVES_FIGURE, EIGENSPACE_FIGURE
 
 
-def draw(title: str, workdir: Path) -> list[Path]:
-    """Draws `eigenspace.png` and `curves.png` next to the records of a run, and returns their paths."""
+def draw(title: str, workdir: Path) -> None:
+    """Draws `eigenspace.png` and `curves.png` next to the records of a run."""
     figures = {
         EIGENSPACE_FIGURE: plots.eigenspaces({title: read_eigenspaces(workdir)}),
         CURVES_FIGURE: plots.training_curves({title: read_log(workdir)}, evaluated=True),
     }
-    return [
-        path for name, figure in figures.items() for path in plots.save(figure, workdir / Path(name).stem)
-    ]
+    for name, figure in figures.items():
+        plots.save(figure, workdir / Path(name).stem)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import keras
@@ -52,11 +51,7 @@ class InitialWeights:
 
     def __repr__(self) -> str:
         """Describes the weights, not the path, as part of the identity of the run that starts from them."""
-        return f"weights {self._checksum}"
-
-    @cached_property
-    def _checksum(self) -> str:
-        return checksum(self.networks)[:8]
+        return f"weights {checksum(self.networks)[:8]}"
 
     def assign(self, model: SiameseModel) -> None:
         """Sets backbone, projector and target, and the predictor if it has the same shape.

@@ -43,7 +43,8 @@ class Setup:
         done, steps: steps completed before this process, and steps of the whole run.
         steps_per_epoch: steps per epoch.
         probed: the online network as a model from images to the features that are evaluated.
-        log, progress, checkpointer: the callbacks with the last row of the log, the speed and `diverged`.
+        log, progress, checkpointer: callbacks that also say whether the run has collapsed, how fast it was,
+            and whether it has diverged.
         callbacks: all callbacks.
     """
 
@@ -59,35 +60,10 @@ class Setup:
     callbacks: RunCallbacks
 
 
-@dataclass(frozen=True)
-class Pretrained:
-    """The result of pre-training.
-
-    Attributes:
-        collapsed: whether the run collapsed by the rule of `selfsup.collapse`.
-        diverged: whether the loss or a variable stopped being finite.
-        monitor: the last row of the log, by the names in `LOG_FIELDS`.
-        images_per_second: training speed, without the first execution, which compiles; None if there was no
-            other.
-    """
-
-    collapsed: bool
-    diverged: bool
-    monitor: dict[str, float]
-    images_per_second: float | None
-
-
 def set_up(
-    config: Config,
-    data: Dataset,
-    context: Context,
-    components: Components,
-    options: RunOptions,
+    config: Config, data: Dataset, context: Context, components: Components, options: RunOptions
 ) -> Setup:
     """Builds the model and the callbacks, and restores the last checkpoint.
-
-    Args:
-        config, data, context, components, options: what defines the run.
 
     Raises:
         InputError: the checkpoints cannot be used, or tensorboard is not installed.
@@ -175,7 +151,7 @@ def _fixed_batches(model: SiameseModel, data: Dataset) -> list[np.ndarray]:
     return chosen if model.store is not None else [gather(data, indices) for indices in chosen]
 
 
-def pretrain(config: Config, setup: Setup, data: Dataset, context: Context) -> Pretrained:
+def pretrain(config: Config, setup: Setup, data: Dataset, context: Context) -> None:
     """Trains to the last epoch, or until the run diverges.
 
     The rest of an interrupted epoch is a separate `fit`, because Keras keeps the length of the first epoch.
@@ -226,12 +202,6 @@ def pretrain(config: Config, setup: Setup, data: Dataset, context: Context) -> P
             model.optimizer.finalize_variable_values(model.trainable_weights)
         callbacks.end()
     context.clock.move(setup.progress.pace.compile_seconds, "steps", "compile")
-    return Pretrained(
-        setup.log.collapsed,
-        setup.checkpointer.diverged,
-        setup.log.row,
-        setup.progress.images_per_second,
-    )
 
 
 @contextmanager

@@ -33,7 +33,7 @@ from selfsup.training.figures import draw
 from selfsup.training.initial import InitialWeights
 from selfsup.training.loading import load
 from selfsup.training.prepared import Prepared
-from selfsup.training.pretrain import Pretrained, identity_of, pretrain, set_up
+from selfsup.training.pretrain import identity_of, pretrain, set_up
 from selfsup.training.state import digest
 from selfsup.utils.clock import Clock
 from selfsup.utils.errors import InputError
@@ -144,15 +144,15 @@ def run(
                 return finished
         try:
             prepared = _prepare(config, loaded, components, context, options)
-            trained = pretrain(config, prepared.setup, prepared.data, context)
+            pretrain(config, prepared.setup, prepared.data, context)
         except Collapsed:
             if machines.index == 0:
                 with or_warning("the figures"), suppress(InputError):  # records that were not written
                     draw(config.title, workdir)  # they show when the directions were lost
             raise
         weights = digest(prepared.setup.model)
-        accuracy = evaluate(prepared, trained.diverged)
-        return _record(prepared, trained, accuracy, weights, KEPT_BYTES if keep_checkpoint else 0)
+        accuracy = evaluate(prepared, prepared.setup.checkpointer.diverged)
+        return _record(prepared, accuracy, weights, KEPT_BYTES if keep_checkpoint else 0)
 
 
 def _finished(
@@ -206,28 +206,27 @@ def _prepare(
     return prepared
 
 
-def _record(
-    prepared: Prepared, trained: Pretrained, accuracy: dict[str, float | None], weights: str, keep: int
-) -> Result:
+def _record(prepared: Prepared, accuracy: dict[str, float | None], weights: str, keep: int) -> Result:
     """Writes the encoder, the figures and, last, the result. Then deletes checkpoints unless it diverged.
 
     The last checkpoint stays if it has at most `keep` bytes.
     """
-    config, context, workdir = prepared.config, prepared.context, prepared.context.workdir
+    config, context, setup = prepared.config, prepared.context, prepared.setup
+    workdir, diverged, speed = context.workdir, setup.checkpointer.diverged, setup.progress.images_per_second
     with context.clock.phase("records"), _or_advice(workdir):
-        if not trained.diverged:
+        if not diverged:
             data, path = prepared.data, workdir / ENCODER
-            export_encoder(prepared.setup.model.backbone, path, data.mean, data.std, data.image_size)
+            export_encoder(setup.model.backbone, path, data.mean, data.std, data.image_size)
         if context.machines.index == 0:
             draw(config.title, workdir)
     result = Result(
         config=config.to_dict(),
         accuracy=accuracy,
-        collapsed=trained.collapsed,
-        diverged=trained.diverged,
-        monitor={name: value if math.isfinite(value) else None for name, value in trained.monitor.items()},
+        collapsed=setup.log.collapsed,
+        diverged=diverged,
+        monitor={name: value if math.isfinite(value) else None for name, value in setup.log.row.items()},
         seconds=context.clock.total(),
-        images_per_second=trained.images_per_second and round(trained.images_per_second, 1),
+        images_per_second=speed and round(speed, 1),
         parameters=prepared.parameters,
         environment=environment(context.devices.describe(), prepared.precision),
         dataset=prepared.data.describe(),
@@ -238,7 +237,7 @@ def _record(
     )
     with _or_advice(workdir):
         result.write(workdir)
-    if not trained.diverged:
+    if not diverged:
         checkpoints.delete(workdir, keep)
     shutil.rmtree(workdir / IMAGES, ignore_errors=True)
     return result

@@ -1,6 +1,7 @@
 """How long each phase of a run takes, and durations as text."""
 
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ class Clock:
         self._began = time.perf_counter()
         self._before = 0.0
         self._open: list[_Phase] = []
-        self.seconds: dict[str, float] = {}
+        self.seconds: dict[str, float] = defaultdict(float)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -38,14 +39,14 @@ class Clock:
         finally:
             phase = self._open.pop()
             whole = time.perf_counter() - phase.began
-            _add(self.seconds, name, whole - phase.inner)
+            self.seconds[name] += whole - phase.inner
             if self._open:
                 self._open[-1].inner += whole
 
     def move(self, seconds: float, source: str, target: str) -> None:
         """Moves seconds from the phase `source` to the phase `target`."""
-        _add(self.seconds, source, -seconds)
-        _add(self.seconds, target, seconds)
+        self.seconds[source] -= seconds
+        self.seconds[target] += seconds
 
     def total(self) -> dict[str, float]:
         """Returns the seconds of all phases, rounded to milliseconds, with open phases up to now.
@@ -53,10 +54,10 @@ class Clock:
         `total` is the time since the clock was created, including restored time; `other` is the rest of it
         outside of all phases.
         """
-        seconds, now, inner = dict(self.seconds), time.perf_counter(), 0.0
+        seconds, now, inner = self.seconds.copy(), time.perf_counter(), 0.0
         for phase in reversed(self._open):
             whole = now - phase.began
-            _add(seconds, phase.name, whole - phase.inner - inner)
+            seconds[phase.name] += whole - phase.inner - inner
             inner = whole
         total = self._before + now - self._began
         seconds |= {"other": total - sum(seconds.values()), "total": total}
@@ -74,7 +75,7 @@ class Clock:
             if name == "total":
                 self._before += float(value)
             else:
-                _add(self.seconds, name, float(value))
+                self.seconds[name] += float(value)
 
 
 @dataclass
@@ -84,10 +85,6 @@ class _Phase:
     name: str
     began: float
     inner: float = 0.0
-
-
-def _add(seconds: dict[str, float], name: str, more: float) -> None:
-    seconds[name] = seconds.get(name, 0.0) + more
 
 
 def duration(seconds: float) -> str:

@@ -85,11 +85,8 @@ def as_plain(value: Any) -> Any:
     """Converts a NumPy scalar to bool, int or float, and a path to str. Returns anything else unchanged."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    if type(value) in (bool, int, float, str):
-        return value
-    if isinstance(value, numbers.Number) or type(value).__name__ in ("bool", "bool_"):
-        return value.item() if hasattr(value, "item") else value
-    return value
+    scalar = isinstance(value, numbers.Number) or type(value).__name__ in ("bool", "bool_")
+    return value.item() if scalar and hasattr(value, "item") else value
 
 
 def check_json(name: str, value: Any) -> Any:

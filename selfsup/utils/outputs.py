@@ -86,11 +86,10 @@ def writing(flag: str, path: Path) -> Iterator[None]:
 
 def _real(flag: str, text: str) -> Path:
     """Returns a path without links, in a folder that exists and can be written."""
+    path = user_path(flag, text)
     try:
-        path = user_path(flag, text).resolve()
+        path = path.resolve()
     except (OSError, RuntimeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"{flag} {text!r} cannot be used ({error}); choose another --{flag}") from None
     parent = path.parent
     if not parent.is_dir():

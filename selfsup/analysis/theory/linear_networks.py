@@ -120,14 +120,7 @@ class LinearSiamese(StepModel):
         t1, t2 = (z1, z2) if self.target is None else (self.target(view) for view in inputs)
         return {"z1": z1, "z2": z2, "p1": self.predictor(z1), "p2": self.predictor(z2), "t1": t1, "t2": t2}
 
-    def compute_loss(
-        self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
-        training: bool = True,
-    ) -> Any:
+    def compute_loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Updates F and returns the loss."""
         new = predictors.correlation(y_pred["z1"], y_pred["z2"])
         first = ops.equal(self.started, 0)
