@@ -99,8 +99,7 @@ class SiameseModel(SavedModel):
             raise InputError("steps_per_epoch is missing; the schedule of the config needs it")
         check_moments(mean, std)
         super().__init__(name=name)
-        self.config, self.resolved = config, config.resolved
-        self.mean, self.std = tuple(mean), tuple(std)
+        self.config, self.resolved, self.mean, self.std = config, config.resolved, tuple(mean), tuple(std)
         self.rule = predictors.rule_of(self.resolved)
         self.store = None if images is None else ImageStore(images)
         self.augmentation = augmentation or Augmentation(**self.resolved.augmentation)
@@ -108,8 +107,7 @@ class SiameseModel(SavedModel):
             self.augmentation = self.augmentation.normalised_by(self.mean, self.std)
         self.pair_loss = losses.of_outputs(loss or getattr(losses, LOSSES[config.loss].function))
         self.classes, self.steps_per_epoch = classes, steps_per_epoch
-        self._given = {"augmentation": augmentation, "loss": loss}
-        self._default_backbone = backbone is None
+        self._given, self._default_backbone = {"augmentation": augmentation, "loss": loss}, backbone is None
         networks = build_networks(config, backbone)
         self.backbone, self.projector = networks.backbone, networks.projector
         self.target_backbone, self.target_projector = networks.target_backbone, networks.target_projector
@@ -207,7 +205,12 @@ class SiameseModel(SavedModel):
                 self.online_probe.learn(views, y, self.steps)
         elif self.online_probe and y is not None:
             self.online_probe.score(views, y)
-        return (self.pair_loss(y_pred) + sum(self.backbone.losses)) / replicas.count()
+        return (self.pair_loss(y_pred) + sum(self.losses)) / replicas.count()
+
+    @property
+    def losses(self) -> list[Any]:
+        """Losses of the backbone's layers, without the target's; on JAX, those of activities in view 2."""
+        return self._losses_override or self.backbone.losses
 
     def _update_correlation(self, new: Any) -> None:
         """Updates F, and its effective rank only every few steps, because that needs an `eigh`."""

@@ -1,5 +1,6 @@
 """Runs with a user's own backbone, loss and optimizer: their identity, their errors, resuming and export."""
 
+import dataclasses
 import functools
 import os
 import signal
@@ -69,6 +70,13 @@ class Unknown(Scaled):
         return {}
 
 
+class Forgetful(keras.layers.Dense):
+    """A layer whose config lacks an argument that changes a shape."""
+
+    def get_config(self):
+        return {**super().get_config(), "units": 8}
+
+
 class Interrupting(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if batch == 1:
@@ -90,7 +98,8 @@ def test_operations_and_own_layers_are_exported(data, tmp_path):
     encoder = load_encoder(tmp_path)
     assert encoder(data.x_train).shape == (32, 4)
     x = np.linspace(-1, 1, 2 * 8 * 8 * 3, dtype=np.float32).reshape(2, 8, 8, 3)
-    for model in (residual(), small(Scaled(3.0))):
+    rounded = keras.Model(i := keras.Input((8, 8, 3)), ops.cast(ops.cast(5 * i, "int32"), "float32"))
+    for model in (residual(), small(Scaled(3.0)), rounded):
         np.testing.assert_allclose(in_stock_layers(model)(x), model(x), rtol=1e-6)
 
 
@@ -99,7 +108,7 @@ def test_operations_and_own_layers_are_exported(data, tmp_path):
     "given", [lambda: small(Unknown(2.0)), small(Unknown(2.0))], ids=["function", "model"]
 )
 def test_a_backbone_that_cannot_be_exported_is_refused_before_the_training(method, given, data, tmp_path):
-    with pytest.raises(InputError, match=r"cannot be copied .*Unknown.*get_config that returns") as caught:
+    with pytest.raises(InputError, match=r"cannot be copied .*get_config that returns") as caught:
         run(
             data,
             tmp_path / "run",
@@ -204,13 +213,36 @@ def with_default(p1, p2, t1, t2, scale=1.0, *, table=(1, 2)):
     return scale * ops.mean(p1 - t2)
 
 
-def copy_of(model):
-    copy = keras.models.clone_model(model)
+def copy_of(model, copy=None):
+    copy = copy or keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
     return copy
 
 
-MODEL = small()
+@dataclasses.dataclass(frozen=True)
+class Held:
+    values: np.ndarray
+
+    def __call__(self, images, seed):
+        return images, images
+
+
+def decaying(schedule):
+    return keras.optimizers.SGD(getattr(keras.optimizers.schedules, schedule)(0.1, 10, 0.9))
+
+
+def activated(name):
+    """A model whose layer has the name of its activation."""
+    inputs = keras.Input((8,))
+    return keras.Model(inputs, keras.layers.Activation(name, name=name)(inputs))
+
+
+def policed(policy):
+    inputs = keras.Input((8,))
+    return keras.Model(inputs, keras.layers.ReLU(dtype=policy)(inputs))
+
+
+MODEL, RESIDUAL, FULL = small(), residual(), selfsup.Augmentation()
 TABLE = np.arange(6.0)
 
 
@@ -226,9 +258,24 @@ TABLE = np.arange(6.0)
         (Weighted(1.0).method, Weighted(1.0).method, Weighted(2.0).method),
         (lambda a, b: a + b, lambda a, b: a + b, lambda a, b: a - b),
         (lambda a: a + 1, lambda a: a + 1, lambda a: a + 2),
+        (lambda a: [i + 1 for i in a], lambda a: [i + 1 for i in a], lambda a: [i + 2 for i in a]),
+        (functools.partial(small, run), functools.partial(small, run), functools.partial(small, mirrored)),
+        (factory(mirrored), factory(mirrored), factory(run)),
+        (factory(lambda: 1), factory(lambda: 1), factory(lambda: 2)),
+        (Weighted(mirrored), Weighted(mirrored), Weighted(run)),
+        (factory(ops.ones(2)), factory(ops.ones(2)), factory(ops.zeros(2))),
+        (factory(FULL), factory(selfsup.Augmentation()), factory(selfsup.Augmentation(grey_rate=0.5))),
+        (Held(np.arange(2000.0)), Held(np.arange(2000.0)), Held(np.arange(2000.0) != 1000.0)),
+        (factory(np.array([{}, "a"])), factory(np.array([{}, "a"])), factory(np.array([{}, "b"]))),
+        (keras.layers.RandomFlip(seed=1), keras.layers.RandomFlip(seed=1), keras.layers.RandomFlip(seed=2)),
+        (decaying("ExponentialDecay"), decaying("ExponentialDecay"), decaying("InverseTimeDecay")),
+        (activated("relu"), activated("relu"), activated("gelu")),
+        (policed("mixed_bfloat16"), policed("mixed_bfloat16"), policed("mixed_float16")),
         (keras.optimizers.SGD(0.1), keras.optimizers.SGD(0.1), keras.optimizers.SGD(0.2)),
         (keras.optimizers.SGD(0.1), keras.optimizers.SGD(0.1, name="mine"), keras.optimizers.Adam(0.1)),
         (MODEL, copy_of(MODEL), small()),
+        (MODEL, copy_of(MODEL, small()), residual()),
+        (RESIDUAL, copy_of(RESIDUAL, residual()), residual()),
         (MODEL, copy_of(MODEL), keras.Sequential([*copy_of(MODEL).layers, keras.layers.ReLU()])),
     ],
 )  # fmt: skip

@@ -62,7 +62,7 @@ def value_range(images: np.ndarray, where: str) -> tuple[str, float]:
 
     Returns:
         FLOATS, BYTES or WORDS: floats up to 1 are FLOATS, 16-bit images with no value above 255 are BYTES.
-        And the largest value; 255 for uint8, whose values are not looked at.
+        And the largest value; 255 for uint8, whose values are not scanned.
 
     Raises:
         InputError: the dtype is neither integer nor float, or values lie in none of these ranges.

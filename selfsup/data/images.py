@@ -127,7 +127,7 @@ def read_image(path: Path, size: int) -> tuple[np.ndarray, tuple[int, int], tupl
             image.draft(image.mode, (2 * size, 2 * size))
             pixels = to_rgb(image, size)
             if deep and image.mode.startswith("RGB") and not np.asarray(image)[..., :3].any():
-                raise InputError("16-bit values only up to 255; store the image with 8 bits")
+                raise InputError("black, or 16-bit values only up to 255; store the image with 8 bits")
             return pixels, found, _conversions(image, deep)
     except (BrokenImage, MemoryError):
         raise
@@ -205,7 +205,7 @@ def _is_deep(image: ImageFile.ImageFile) -> bool:
 
     Pillow reads those in colour, whose raw mode is such as RGB;16B, as 8 bits: the high byte of each value.
     """
-    return image.mode[0] in "IF" or any(re.search(r";16[BLN]", str(tile.args)) for tile in image.tile)
+    return image.mode[0] in "IF" or any(re.search(r";16[BLN]", str(tile[3])) for tile in image.tile)
 
 
 def _conversions(image: Image.Image, deep: bool) -> tuple[str, ...]:

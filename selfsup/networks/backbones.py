@@ -99,9 +99,7 @@ def copied(model: keras.Model, name: str) -> keras.Model:
     Raises:
         InputError: a layer cannot be made from its config.
     """
-    copy = _clone(model)
-    copy.name = name
-    set_weights(copy, model.get_weights())
+    copy = _clone(model, name)
     for variable, original in zip(copy.weights, model.weights, strict=True):
         variable.trainable = original.trainable
     return copy
@@ -129,23 +127,23 @@ def in_stock_layers(model: keras.Model, name: str | None = None, policy: str = "
 
     def stock(layer: keras.Operation) -> Any:
         config = layer.get_config()
-        if "dtype" in config:  # operations such as x + y have none
+        if isinstance(layer, keras.layers.Layer) and "dtype" in config:  # that of a cast stays
             config["dtype"] = policy
         kind = {layers.BatchNorm: keras.layers.BatchNormalization, layers.Conv2D: keras.layers.Conv2D}
         return kind.get(type(layer), type(layer)).from_config(config)
 
-    copy = _clone(model, clone_function=stock, recursive=True)
-    copy.name = name or model.name
-    set_weights(copy, model.get_weights())
-    return copy
+    return _clone(model, name or model.name, clone_function=stock, recursive=True)
 
 
-def _clone(model: keras.Model, **how: Any) -> keras.Model:
+def _clone(model: keras.Model, name: str, **how: Any) -> keras.Model:
     try:
-        return keras.models.clone_model(model, **how)
+        copy = keras.models.clone_model(model, **how)
+        set_weights(copy, model.get_weights())
     except Exception as error:  # of any type: from the user's layers
         reason = shorten(str(error) or type(error).__name__, 200, placeholder=" ...")
         raise InputError(
             f"backbone {model.name} cannot be copied for the target and the encoder ({reason}); your own "
             "layers need a get_config that returns the arguments of __init__"
         ) from error
+    copy.name = name
+    return copy

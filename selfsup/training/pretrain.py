@@ -198,7 +198,7 @@ def pretrain(config: Config, setup: Setup, data: Dataset, context: Context) -> N
                         verbose=0,
                         callbacks=callbacks,
                     )
-        if parts:
+        if not setup.checkpointer.ended:
             model.optimizer.finalize_variable_values(model.trainable_weights)
         callbacks.end()
     context.clock.move(setup.progress.pace.compile_seconds, "steps", "compile")
