@@ -1,11 +1,14 @@
 """What is said of the committed runs is what their records give: reports, figures, and the README's table."""
 
+import io
 import re
 import shutil
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from selfsup.commands import reproduce
 from selfsup.reproduction.grid import collect
@@ -16,6 +19,17 @@ ROOT = Path(reproduce.__file__).resolve().parents[2]
 REPORTS = sorted(path.parent for path in (ROOT / "results").glob("*/REPORT.md"))
 BESIDE = {"long": [f"--beside={ROOT / 'results' / 'lite'}"]}
 """Other flags that a report was written with."""
+
+
+INTEGRATED = "theory_predictions.png"
+"""Its curves are numerical solutions of differential equations, whose last bits depend on the CPU."""
+
+
+NUMBER = re.compile(r"\d+\.\d+")
+
+
+def pixels(png):
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
 
 
 def pinned(package):
@@ -34,9 +48,18 @@ def test_a_report_is_rendered_again_from_its_records(folder, tmp_path):
     assert drawn == sorted(path.name for path in (folder / "figures").glob("*.png"))
     if any(metadata.version(package) != pinned(package) for package in ("matplotlib", "pillow")):
         pytest.skip("another matplotlib or Pillow than the pinned one draws other bytes")
-    assert (again / "report.html").read_bytes() == (folder / "report.html").read_bytes()
     for name in drawn:
-        assert (again / "figures" / name).read_bytes() == (folder / "figures" / name).read_bytes(), name
+        ours, theirs = ((at / "figures" / name).read_bytes() for at in (again, folder))
+        if name == INTEGRATED:
+            assert np.abs(pixels(ours) - pixels(theirs)).mean() < 0.1  # of 255
+        else:
+            assert ours == theirs, name
+    ours, theirs = ((at / "report.html").read_text() for at in (again, folder))
+    if INTEGRATED in drawn:  # the page holds that figure as numbers, too
+        found, expected = (np.array(NUMBER.findall(text), float) for text in (ours, theirs))
+        np.testing.assert_allclose(found, expected, atol=0.11)  # the figures have a tenth of a point
+        ours, theirs = (NUMBER.sub("", text) for text in (ours, theirs))
+    assert ours == theirs
 
 
 def test_the_readme_quotes_the_records_of_all_but_the_weight_decay_study():
