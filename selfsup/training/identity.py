@@ -13,6 +13,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from selfsup.utils.checksum import checksum
+
 
 def describe(component: Any) -> str:
     """Returns a description that stays the same in another process.
@@ -86,7 +88,7 @@ def _text(value: Any) -> str | None:
     if value is None or isinstance(value, (bool, int, float, str, bytes, np.generic)):
         return repr(value)
     if isinstance(value, np.ndarray) and not value.dtype.hasobject:
-        return f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}"
+        return f"{value.dtype} {value.shape} {checksum([value])}"
     if isinstance(value, np.ndarray):
         return _text(value.tolist())
     if ops.is_tensor(value):

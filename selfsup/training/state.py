@@ -1,6 +1,5 @@
 """The state of a run as arrays: what a step changes."""
 
-import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Protocol
@@ -10,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from selfsup.model import SiameseModel
+from selfsup.utils.checksum import checksum
 from selfsup.utils.errors import InputError
 
 
@@ -45,16 +45,11 @@ def variables(model: SiameseModel) -> dict[str, keras.Variable]:
 
 
 def digest(model: SiameseModel) -> str:
-    """Returns the SHA-256, 64 hex digits, of the shapes and values of `variables`, whatever their names.
+    """Returns the SHA-256, 64 hex digits, of the values of `variables`, whatever their names.
 
     The names contain numbers that Keras counts in each process, as in conv2d_1/kernel.
     """
-    checksum = hashlib.sha256()
-    for variable in variables(model).values():
-        array = np.ascontiguousarray(to_numpy(variable))
-        checksum.update(f"{array.dtype} {list(array.shape)}".encode())
-        checksum.update(array.data)
-    return checksum.hexdigest()
+    return checksum(to_numpy(variable) for variable in variables(model).values())
 
 
 def to_numpy(value: Any) -> np.ndarray:
